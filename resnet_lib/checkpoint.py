@@ -1,0 +1,142 @@
+"""Files with weights: written so that a crash never leaves half a file, read without pickled code.
+
+Two formats: `.pt` (torch, for checkpoints of a training run) and `.safetensors` (for weights
+that are published). Both hold a state dict and `meta`, a dict of plain values that says how to
+build the net again and what it was trained on.
+"""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+PREFIXES = ("module.", "_orig_mod.")  # left behind by DataParallel and by torch.compile
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be read, or that does not fit the net."""
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write `data` beside `path`, flush it to the disk, then rename: old file or new, never half.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def snapshot(net: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and buffers on the CPU. (`state_dict()` alone is a live view.)"""
+    return {k: v.detach().to("cpu", copy=True) for k, v in net.state_dict().items()}
+
+
+def save(path: str | Path, state: dict[str, Tensor], meta: dict) -> None:
+    """Save `state` and `meta` under `path` (`.pt` or `.safetensors`), atomically.
+
+    Raises:
+        CheckpointError: if `meta` holds something that is not plain JSON data (a NumPy number,
+            a path): it would make the file unreadable for a safe reader.
+    """
+    try:
+        text = json.dumps(meta)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: meta must be plain values only: {error}") from None
+    state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    if Path(path).suffix == ".safetensors":
+        from safetensors.torch import save as to_bytes
+
+        data = to_bytes(state, metadata={"resnet_lib": text})
+    else:
+        buffer = io.BytesIO()
+        torch.save({"state": state, "meta": json.loads(text)}, buffer)
+        data = buffer.getvalue()
+    write_atomic(path, data)
+
+
+def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """Read (state dict, meta) from a file of `save`, or a bare state dict written by others.
+
+    Prefixes that wrappers leave in the keys are stripped. `meta` is empty for a foreign file.
+
+    Raises:
+        CheckpointError: if the file is missing, cut short, or holds anything but weights and
+            plain values. Never "fix" that with `weights_only=False`: it would run code from
+            the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                meta = json.loads((file.metadata() or {}).get("resnet_lib", "{}"))
+                state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            ours = isinstance(content, dict) and {"state", "meta"} <= content.keys()
+            state, meta = (content["state"], content["meta"]) if ours else (content, {})
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{path}: not a readable weights file ({first[:160]}). It may be cut short, or not "
+            "be a weights file at all: copy it again, or use the previous one"
+        ) from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]  # the most common wrapping in other people's files
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: holds no state dict (names with tensors)")
+    return strip_prefixes(state), meta
+
+
+def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove `module.` and `_orig_mod.` in front of all keys, however often they are stacked."""
+    while state and any(all(k.startswith(p) for k in state) for p in PREFIXES):
+        state = {k.split(".", 1)[1]: v for k, v in state.items()}
+    return state
+
+
+def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the state dict") -> None:
+    """Copy `state` into `net`; every key and shape must fit, else nothing is changed.
+
+    Raises:
+        CheckpointError: one message that names all missing and unexpected keys and all shapes
+            that differ.
+    """
+    state, own = strip_prefixes(state), net.state_dict()
+    problems = []
+    for title, names in (
+        ("missing in the file", [k for k in own if k not in state]),
+        ("unknown to the net", [k for k in state if k not in own]),
+        (
+            "of another shape",
+            [
+                f"{k} (file {tuple(state[k].shape)}, net {tuple(own[k].shape)})"
+                for k in own
+                if k in state and state[k].shape != own[k].shape
+            ],
+        ),
+    ):
+        if names:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            problems.append(f"{len(names)} {title}: {', '.join(names[:8])}{more}")
+    if problems:
+        raise CheckpointError(
+            f"{source} does not fit this {type(net).__name__}. " + "; ".join(problems)
+        )
+    net.load_state_dict(state)

@@ -1,0 +1,226 @@
+"""A picture set: uint8 pictures, int64 labels, class names, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+def mix(*parts: object) -> int:
+    """A 63-bit seed from any printable parts: `mix(seed, epoch, "flip")`.
+
+    A hash, because `seed + epoch` would give seed 0 in epoch 1 the same randomness as seed 1 in
+    epoch 0, and would tie the flips to the crops.
+    """
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """Pictures `x`, uint8 (N, C, H, W), values 0..255, and labels `y`, int64 (N,).
+
+    Raises TypeError for another dtype or for something that is no tensor, ValueError for another
+    shape or for unequal lengths.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __post_init__(self):
+        for name, dtype, dims in (("x", torch.uint8, 4), ("y", torch.int64, 1)):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} is a {type(value).__name__}; wanted a torch tensor")
+            if value.dtype != dtype:
+                raise TypeError(f"{name} has dtype {value.dtype}; wanted {dtype}")
+            if value.dim() != dims:
+                wanted = "(N, C, H, W)" if dims == 4 else "(N,)"
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; wanted {wanted}")
+        if len(self.x) != len(self.y):
+            raise ValueError(f"{len(self.x)} pictures but {len(self.y)} labels")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} pictures of {tuple(self.x.shape[1:])})"
+
+    def subset(self, index) -> Split:
+        """The samples at `index` (a slice, or an integer or boolean tensor)."""
+        return Split(self.x[index], self.y[index])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """A set with its training and test part.
+
+    `name` is the short label on every plot and record, `source` one sentence on where the
+    pictures come from. Raises ValueError for fewer than two classes, a class named twice, a label
+    outside `range(len(classes))`, an empty part, or parts whose pictures differ in shape.
+    """
+
+    name: str
+    classes: list[str]
+    train: Split
+    test: Split
+    source: str
+
+    def __post_init__(self):
+        count = len(self.classes)
+        if count < 2:
+            raise ValueError(f"{self.name}: {count} class(es); a classifier needs at least two")
+        if len(set(self.classes)) < count:
+            raise ValueError(f"{self.name}: a class name stands twice in {self.classes}")
+        for part in ("train", "test"):
+            split = getattr(self, part)
+            if len(split) == 0:
+                raise ValueError(f"{self.name}: the {part} part is empty")
+            low, high = int(split.y.min()), int(split.y.max())
+            if low < 0 or high >= count:
+                raise ValueError(
+                    f"{self.name}: {part} labels run from {low} to {high}, "
+                    f"but {count} classes allow 0 to {count - 1}"
+                )
+        if self.train.x.shape[1:] != self.test.x.shape[1:]:
+            raise ValueError(
+                f"{self.name}: train pictures are {tuple(self.train.x.shape[1:])}, "
+                f"test pictures {tuple(self.test.x.shape[1:])}"
+            )
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        return (
+            f"Data({self.name!r}, {len(self.classes)} classes, {size}, "
+            f"{len(self.train)} train + {len(self.test)} test)"
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every picture."""
+        return tuple(self.train.x.shape[1:])
+
+    @cached_property
+    def _moments(self) -> list[tuple[float, float]]:
+        # Whole-number sums are exact, so mean and std are the same on every machine.
+        levels = torch.arange(256, dtype=torch.int64)
+        result = []
+        for channel in range(self.shape[0]):
+            count = torch.zeros(256, dtype=torch.int64)
+            for chunk in self.train.x[:, channel].split(4096):  # bounds the contiguous copy
+                count += torch.bincount(chunk.reshape(-1), minlength=256).cpu()
+            total = int(count.sum())
+            first, second = int((count * levels).sum()), int((count * levels**2).sum())
+            variance = (total * second - first * first) / total**2
+            result.append((first / total / 255, math.sqrt(variance) / 255))
+        return result
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per-channel mean of the training pixels on the scale 0..1."""
+        return tuple(m for m, _ in self._moments)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per-channel standard deviation of the training pixels on the scale 0..1.
+
+        A channel without any variation gets 1.0, so that dividing by it is harmless.
+        """
+        return tuple(s or 1.0 for _, s in self._moments)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of a SHA-256 over class names, shapes and all values."""
+        digest = hashlib.sha256(repr(list(self.classes)).encode())
+        for tensor in (self.train.x, self.train.y, self.test.x, self.test.y):
+            digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
+            digest.update(tensor.contiguous().cpu().numpy().data)
+        return digest.hexdigest()[:16]
+
+
+def stratified(y: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices (kept, held out), each ascending; every class in proportion and on both sides.
+
+    `ceil(fraction * N)` samples are held out, as scikit-learn counts. Raises ValueError for a
+    fraction outside 0..1 or a class with a single sample.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"the fraction held out is {fraction}; wanted a number between 0 and 1")
+    values, counts = torch.unique(y, return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        if count < 2:
+            raise ValueError(f"class {value} has one sample; a stratified split needs two")
+    exact = counts.double() * fraction
+    take = exact.floor().long().clamp(min=1).minimum(counts - 1)
+    missing = math.ceil(round(fraction * len(y), 6)) - int(take.sum())
+    # The samples left over by rounding go to the classes that rounding hurt most.
+    for place in torch.argsort(exact - take, descending=True, stable=True).tolist():
+        if missing > 0 and take[place] < counts[place] - 1:
+            take[place] += 1
+            missing -= 1
+    held = []
+    for value, count in zip(values.tolist(), take.tolist(), strict=True):
+        members = torch.nonzero(y == value).flatten()
+        generator = torch.Generator().manual_seed(mix(seed, "stratified", value))
+        held.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    held = torch.cat(held).sort().values
+    kept = torch.ones(len(y), dtype=torch.bool)
+    kept[held] = False
+    return torch.nonzero(kept).flatten(), held
+
+
+def split_validation(split: Split, fraction: float = 0.1, seed: int = 0) -> tuple[Split, Split]:
+    """(train, valid): a stratified part of `split` held out, the same for the same seed.
+
+    Raises ValueError for an empty split, a fraction outside 0..1, or a class with one sample.
+    """
+    if len(split) == 0:
+        raise ValueError("the split is empty: nothing to hold out")
+    kept, held = stratified(split.y.cpu(), fraction, seed)
+    return split.subset(kept), split.subset(held)
+
+
+def resize(data: Data, size: int) -> Data:
+    """The same set at `size` x `size` pixels (bilinear, antialiased); unchanged if it fits."""
+    if size < 1:
+        raise ValueError(f"size is {size}; wanted at least 1 pixel")
+    if data.shape[1:] == (size, size):
+        return data
+
+    def part(split: Split) -> Split:
+        small = [
+            torch.nn.functional.interpolate(
+                chunk.float(), size=(size, size), mode="bilinear", antialias=True
+            ).round_().clamp_(0, 255).byte()
+            for chunk in split.x.split(4096)
+        ]
+        return Split(torch.cat(small), split.y)
+
+    source = f"{data.source.rstrip('.')}; resized from {data.shape[1]} to {size} px."
+    return replace(data, train=part(data.train), test=part(data.test), source=source)
+
+
+def digits(seed: int = 0) -> Data:
+    """1,797 real scans of handwritten digits, uint8 (N, 1, 8, 8): 1,347 to train, 450 to test.
+
+    Source: scikit-learn's `load_digits`, the test part of UCI "Optical Recognition of Handwritten
+    Digits" (Alpaydin and Kaynak, 1998). Needs scikit-learn, no network. `seed` picks the split.
+    """
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    grey = torch.from_numpy(raw.images).mul(255 / 16).round().to(torch.uint8)  # 0..16 to 0..255
+    whole = Split(grey[:, None], torch.from_numpy(raw.target).long())
+    kept, held = stratified(whole.y, 0.25, seed)
+    return Data(
+        name="digits",
+        classes=[str(k) for k in range(10)],
+        train=whole.subset(kept),
+        test=whole.subset(held),
+        source="scikit-learn load_digits: 8x8 scans of handwritten digits (UCI, 1998).",
+    )

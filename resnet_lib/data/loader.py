@@ -1,0 +1,147 @@
+"""Batches from a set that lies whole in memory, on the CPU or on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .core import Split, mix
+
+AUGMENTATIONS = ("crop", "flip")
+
+
+def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """float32 `(x / 255 - mean) / std` of uint8 pictures (N, C, H, W), same shape and layout.
+
+    `mean` and `std` hold one number per channel on the scale 0..1. Raises TypeError for another
+    dtype, ValueError for another shape or another number of channels.
+    """
+    if x.dtype != torch.uint8:
+        raise TypeError(f"pictures have dtype {x.dtype}; wanted torch.uint8 with values 0..255")
+    if x.dim() != 4 or x.shape[1] != len(mean):
+        hint = " (channels last? permute(0, 3, 1, 2))" if x.shape[-1] == len(mean) else ""
+        raise ValueError(
+            f"pictures have shape {tuple(x.shape)}; wanted (N, {len(mean)}, H, W){hint}"
+        )
+    scale, shift = _affine(mean, std, x.device)
+    return x.float().mul_(scale.view(-1, 1, 1)).sub_(shift.view(-1, 1, 1))
+
+
+def _affine(mean, std, device) -> tuple[Tensor, Tensor]:
+    if len(mean) != len(std) or min(std) <= 0:
+        raise ValueError(f"mean {mean} and std {std}: wanted equal lengths, and every std above 0")
+    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (mean, std))
+    return (1 / (255 * std)).float().to(device), (mean / std).float().to(device)
+
+
+class Loader:
+    """Yields `(x, y)`: float32 (B, C, H, W), normalised, and int64 (B,), both on `device`.
+
+    The whole set lies on `device` as uint8 and is cropped, flipped and normalised a batch at a
+    time: no worker processes, no copies to the GPU inside an epoch.
+
+    - `augment`: any of "crop" (add `pad` black pixels on every side, as torchvision's
+      `RandomCrop(padding=4)` does on a picture, so black *before* normalising, then cut back to
+      the old size at a random place) and "flip" (left-right, with probability one half).
+    - Order, crops and flips come from `(seed, epoch)` alone. They are drawn on the CPU for all
+      samples at once and looked up by sample, so what happens to a sample depends neither on the
+      batch size nor on its place in a batch, the device, or earlier epochs: a resumed run
+      continues exactly.
+    - `drop_last` leaves out a last, smaller batch. With `shuffle=True` (training), a last batch of
+      a single sample is always left out: where the map is 1 x 1, BatchNorm has one value per
+      channel, its variance is undefined, and torch raises an error in mid-epoch.
+
+    Raises ValueError for an empty split, a batch size below 1, an unknown augmentation, a negative
+    `pad`, a mean or std that does not fit, or settings that leave no batch at all.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Sequence[str] = (),
+        shuffle: bool = False,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        drop_last: bool = False,
+        channels_last: bool = False,
+        pad: int = 4,
+    ):
+        augment = (augment,) if isinstance(augment, str) else tuple(augment)
+        for name in augment:
+            if name not in AUGMENTATIONS:
+                raise ValueError(f"unknown augmentation {name!r}; known: {AUGMENTATIONS}")
+        if len(split) == 0:
+            raise ValueError("the split is empty: no batch to make")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; wanted at least 1")
+        if pad < 0:
+            raise ValueError(f"pad is {pad}; wanted 0 or more pixels")
+        channels = split.x.shape[1]
+        if len(mean) != channels:
+            raise ValueError(f"{len(mean)} means for pictures with {channels} channels")
+        _affine(mean, std, "cpu")
+        self.x, self.y = split.x.to(device), split.y.to(device)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.batch_size, self.augment, self.shuffle = batch_size, augment, shuffle
+        self.seed, self.pad, self.channels_last = seed, pad, channels_last
+        self.device = self.x.device
+        rest = len(split) % batch_size
+        lonely = shuffle and rest == 1 and batch_size > 1
+        self._used = len(split) - (rest if drop_last or lonely else 0)
+        if self._used == 0:
+            raise ValueError(
+                f"{len(split)} sample(s) and batch_size {batch_size} leave no batch to train on: "
+                "choose a smaller batch_size, or drop_last=False and at least two samples"
+            )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-self._used // self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch number `epoch`, always the same for the same number."""
+        count = len(self.y)
+
+        def generator(purpose: str) -> torch.Generator:
+            return torch.Generator().manual_seed(mix(self.seed, epoch, purpose))
+
+        if self.shuffle:
+            order = torch.randperm(count, generator=generator("order")).to(self.device)
+        else:
+            order = torch.arange(count, device=self.device)
+        offset = flip = None
+        if "crop" in self.augment:
+            offset = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator("crop"))
+            offset = offset.to(self.device)
+        if "flip" in self.augment:
+            flip = torch.randint(0, 2, (count,), generator=generator("flip"))
+            flip = flip.bool().to(self.device)
+        for start in range(0, self._used, self.batch_size):
+            index = order[start : min(start + self.batch_size, self._used)]
+            x = self.x[index]
+            if offset is not None or flip is not None:
+                x = self._cut(x, index, offset, flip)
+            x = normalise(x, self.mean, self.std)
+            layout = torch.channels_last if self.channels_last else torch.contiguous_format
+            yield x.contiguous(memory_format=layout), self.y[index]
+
+    def _cut(self, x: Tensor, index: Tensor, offset: Tensor | None, flip: Tensor | None) -> Tensor:
+        """Crop and flip a uint8 batch by one look-up of every pixel; no loop over samples."""
+        height, width = x.shape[2:]
+        rows = torch.arange(height, device=x.device).expand(len(x), -1)
+        columns = torch.arange(width, device=x.device).expand(len(x), -1)
+        if flip is not None:
+            columns = torch.where(flip[index][:, None], columns.flip(1), columns)
+        if offset is not None:
+            x = torch.nn.functional.pad(x, [self.pad] * 4)
+            rows, columns = rows + offset[index, :1], columns + offset[index, 1:]
+        sample = torch.arange(len(x), device=x.device)[:, None, None]
+        # Index tensors on both sides of a slice: the result comes out as (B, H, W, C), which seen
+        # as (B, C, H, W) is the channels_last layout, without a copy.
+        return x[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

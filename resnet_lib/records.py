@@ -1,0 +1,117 @@
+"""Records of training runs: what was run, on what, by which code, and every epoch's numbers."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+
+
+@cache
+def source_hash() -> str:
+    """First 16 hex digits of a SHA-256 over all Python files of the package."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def provenance(device: str | torch.device = "cpu") -> dict:
+    """Where and by what code a number was measured: versions, device, threads, source hash."""
+    device = torch.device(device)
+    found = {
+        "resnet_lib": source_hash(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+    commit = _commit()
+    return found | ({"commit": commit} if commit else {})
+
+
+def device_name(device: str | torch.device = "cpu") -> str:
+    """The GPU's name, or the processor's name and how many threads torch uses."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass  # not Linux: platform's word has to do
+    return f"CPU: {name}"
+
+
+def peak_memory(device: str | torch.device = "cpu") -> int:
+    """Largest memory use so far, in bytes: of the GPU, or of this process on a CPU (0: unknown)."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _commit() -> str:
+    """The checkout's commit, or "" outside a git checkout of this project."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            env=environment,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def asset(name: str) -> Path:
+    """Path of a file in the package's `assets` folder.
+
+    Raises:
+        FileNotFoundError: if there is no such asset; the message lists those there are.
+    """
+    folder = files("resnet_lib") / "assets"
+    path = Path(str(folder / name))
+    if not path.is_file():
+        there = sorted(p.name for p in Path(str(folder)).iterdir() if p.is_file())
+        raise FileNotFoundError(f"there is no asset {name!r}; there are: {', '.join(there)}")
+    return path
+
+
+def read(path: str | Path) -> dict:
+    """Read a record: a path, or the bare name of one that comes with the package.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the file is not a record.
+    """
+    path = Path(path)
+    if not path.is_file():
+        path = asset(f"{path.name.removesuffix('.json')}.json")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["history"], record["provenance"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a record of a run ({error!r})") from None
+    return record

@@ -1,0 +1,366 @@
+"""Training in one readable file: a recipe, a learning-rate schedule, one loop, an evaluation.
+
+`fit` sees the training and the validation part only. The test set is for `evaluate`, once, at
+the end: the code gives it no chance to choose anything.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import checkpoint, records
+from .data import Data, Loader, Split, split_validation
+
+SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+PRECISIONS = ("fp32", "bf16")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step, why, and what to try."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run, apart from net, data and hardware.
+
+    `warmup` is the share of all steps in which the learning rate rises from 0 to `lr`;
+    `augment` may hold "crop" and "flip"; `valid` is the share of the training pictures that
+    is kept aside to choose the best epoch.
+
+    Raises:
+        ValueError: for a value that makes no sense, naming the field.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    warmup: float = 0.15
+    augment: tuple[str, ...] = ("crop", "flip")
+    valid: float = 0.1
+    precision: str = "fp32"
+    channels_last: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        rules = {
+            "epochs": (self.epochs >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 2, "at least 2, for batch statistics"),
+            "lr": (self.lr > 0, "above 0"),
+            "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            "warmup": (0 <= self.warmup < 1, "a share from 0 to below 1"),
+            "valid": (0 < self.valid < 1, "a share between 0 and 1"),
+            "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+        }
+        for name, (fine, wanted) in rules.items():
+            if not fine:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be {wanted}")
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Learning rate before step `step` of `steps` (counted from 0).
+
+    After the warm-up, with t running from 0 to 1 over the rest: "one-cycle" falls along a
+    straight line to 0, "cosine" along (1 + cos(pi t)) / 2, "step" is divided by 10 at half and
+    at three quarters of all steps (He 2015, section 4.2), "constant" stays.
+    """
+    warm = recipe.warmup * steps
+    if step < warm:
+        return recipe.lr * (step + 1) / (warm + 1)
+    t = (step - warm) / max(1.0, steps - warm)
+    if recipe.schedule == "one-cycle":
+        return recipe.lr * (1 - t)
+    if recipe.schedule == "cosine":
+        return recipe.lr * (1 + math.cos(math.pi * t)) / 2
+    if recipe.schedule == "step":
+        return recipe.lr * 0.1 ** ((step >= 0.5 * steps) + (step >= 0.75 * steps))
+    return recipe.lr
+
+
+@dataclass
+class Result:
+    """What `fit` returns: one row per epoch, and two sets of weights that are truly apart.
+
+    Row keys: epoch, lr, train_loss, train_accuracy (running means over the augmented batches),
+    valid_loss, valid_accuracy, seconds. Losses in nats, accuracies in percent.
+    """
+
+    history: list[dict] = field(default_factory=list)
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    last: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss (nats) and accuracy (percent) over `total` pictures, and each one's prediction."""
+
+    loss: float
+    accuracy: float
+    total: int
+    predicted: Tensor
+    probability: Tensor
+
+
+def fit(
+    net: nn.Module,
+    train: Split,
+    valid: Split,
+    recipe: Recipe,
+    *,
+    mean,
+    std,
+    device: str | torch.device = "cpu",
+    out: str | Path | None = None,
+    meta: dict | None = None,
+    on_epoch: Callable[[Result], None] | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Train `net` on `train` by `recipe`; choose the best epoch on `valid`.
+
+    Args:
+        mean, std: per channel, from the training pictures, in units of 0..1.
+        out: a folder. After each epoch `last.pt`, `history.json` and, if it was the best so
+            far, `best.pt` are written there.
+        meta: plain values stored in the checkpoints (see `describe`).
+        on_epoch: called with the result so far after each epoch, for live plots.
+
+    The net ends with the last epoch's weights; load `result.best` to use the best one.
+
+    Raises:
+        TrainingError: if the loss is no longer finite.
+    """
+    device = torch.device(device)
+    format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    net.to(device=device, memory_format=format_)
+    loader = Loader(
+        train,
+        recipe.batch_size,
+        mean=mean,
+        std=std,
+        augment=recipe.augment,
+        shuffle=True,
+        seed=recipe.seed,
+        device=device,
+        channels_last=recipe.channels_last,
+    )
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+    )
+    steps = recipe.epochs * len(loader)
+    result, step = Result(), 0
+    for epoch in range(1, recipe.epochs + 1):
+        began = time.perf_counter()
+        net.train()
+        loss_sum = torch.zeros((), device=device)
+        right = torch.zeros((), device=device)
+        seen = 0
+        for x, y in _bar(loader.epoch(epoch), len(loader), f"epoch {epoch}/{recipe.epochs}", quiet):
+            lr = learning_rate(recipe, step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            with autocast(device, recipe.precision):
+                logits = net(x)
+                loss = F.cross_entropy(logits, y)
+            if step % 50 == 0 or device.type == "cpu":  # on a GPU, asking makes it wait
+                _must_be_finite(loss, epoch, step, lr, out)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            # Sums stay on the device; each picture counts once, also in a short last batch.
+            loss_sum += loss.detach() * len(y)
+            right += (logits.detach().argmax(1) == y).sum()
+            seen += len(y)
+            step += 1
+        _must_be_finite(loss_sum, epoch, step, lr, out)
+        checked = evaluate(net, valid, mean=mean, std=std, precision=recipe.precision)
+        row = {
+            "epoch": epoch,
+            "lr": lr,
+            "train_loss": loss_sum.item() / seen,
+            "train_accuracy": 100 * right.item() / seen,
+            "valid_loss": checked.loss,
+            "valid_accuracy": checked.accuracy,
+            "seconds": time.perf_counter() - began,
+        }
+        result.history.append(row)
+        result.last = checkpoint.snapshot(net)
+        best = max(result.history, key=lambda r: r["valid_accuracy"])["epoch"]
+        if best == epoch:
+            result.best_epoch, result.best = epoch, result.last
+        if out is not None:
+            about = {**(meta or {}), "recipe": asdict(recipe), **row}
+            checkpoint.save(Path(out) / "last.pt", result.last, about)
+            if best == epoch:
+                checkpoint.save(Path(out) / "best.pt", result.best, about)
+            checkpoint.write_atomic(
+                Path(out) / "history.json", json.dumps(result.history, indent=1).encode()
+            )
+        if not quiet:
+            print(epoch_line(row, recipe.epochs), flush=True)
+        if on_epoch is not None:
+            on_epoch(result)
+    return result
+
+
+def fit_and_test(
+    net: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    *,
+    model: str,
+    options: dict | None = None,
+    device: str | torch.device = "cpu",
+    out: str | Path | None = None,
+    on_epoch: Callable[[Result], None] | None = None,
+    quiet: bool = False,
+) -> tuple[Result, dict]:
+    """One whole experiment: split, `fit`, and the test set touched once. Returns (result, record).
+
+    The record holds the configuration, every epoch, the test result of the best and of the last
+    weights, and where it was measured. With `out`, it is written to `record.json` there.
+    """
+    began = time.perf_counter()
+    train, valid = split_validation(data.train, recipe.valid, recipe.seed)
+    meta = describe(data, model, options or {})
+    result = fit(
+        net,
+        train,
+        valid,
+        recipe,
+        mean=data.mean,
+        std=data.std,
+        device=device,
+        out=out,
+        meta=meta,
+        on_epoch=on_epoch,
+        quiet=quiet,
+    )
+    test = {"pictures": len(data.test), "best_epoch": result.best_epoch}
+    for which, state in (("best", result.best), ("last", result.last)):
+        net.load_state_dict(state)
+        found = evaluate(
+            net, data.test, mean=data.mean, std=data.std, precision=recipe.precision
+        )
+        test[which] = {"loss": found.loss, "accuracy": found.accuracy}
+    record = {
+        **meta,
+        "train_pictures": len(train),
+        "valid_pictures": len(valid),
+        "recipe": asdict(recipe),
+        "history": result.history,
+        "test": test,
+        "seconds": time.perf_counter() - began,
+        "peak_memory": records.peak_memory(device),
+        "provenance": records.provenance(device),
+    }
+    net.load_state_dict(result.best)
+    if out is not None:
+        text = json.dumps(record, indent=1)
+        checkpoint.write_atomic(Path(out) / "record.json", text.encode())
+    return result, record
+
+
+def describe(data: Data, model: str, options: dict) -> dict:
+    """Plain values that a checkpoint needs so that others can build the net and use it."""
+    return {
+        "model": model,
+        "options": options,
+        "classes": list(data.classes),
+        "shape": list(data.shape),
+        "mean": [round(float(m), 6) for m in data.mean],
+        "std": [round(float(s), 6) for s in data.std],
+        "data": data.name,
+        "data_source": data.source,
+        "data_fingerprint": data.fingerprint,
+    }
+
+
+@torch.no_grad()
+def evaluate(
+    net: nn.Module, split: Split, *, mean, std, batch_size: int = 500, precision: str = "fp32"
+) -> Evaluation:
+    """Loss and accuracy of `net` on all of `split`, in eval mode, without augmentation.
+
+    Every picture counts once, whatever the batch size. The net's mode is put back afterwards.
+
+    Raises:
+        ValueError: if a label does not fit the net's number of classes.
+    """
+    device = next(net.parameters()).device
+    was_training = net.training
+    net.eval()
+    loss, predicted, probability = 0.0, [], []
+    loader = Loader(split, batch_size, mean=mean, std=std, device=device)
+    for x, y in loader.epoch(0):
+        with autocast(device, precision):
+            logits = net(x)
+        logits = logits.float()
+        if int(y.max()) >= logits.shape[1]:
+            raise ValueError(
+                f"label {int(y.max())} does not fit a net with {logits.shape[1]} classes; "
+                "build it with num_classes=len(data.classes)"
+            )
+        loss += F.cross_entropy(logits, y, reduction="sum").item()
+        p, c = logits.softmax(1).max(1)
+        predicted.append(c.cpu())
+        probability.append(p.cpu())
+    net.train(was_training)
+    classes = torch.cat(predicted)
+    right = (classes == split.y.cpu()).double().mean().item()
+    return Evaluation(
+        loss / len(split), 100 * right, len(split), classes, torch.cat(probability)
+    )
+
+
+def autocast(device: torch.device, precision: str):
+    """Mixed precision for "bf16"; for "fp32" a context that does nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def epoch_line(row: dict, epochs: int) -> str:
+    """One epoch in one line, for logs and notebooks."""
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  lr {row['lr']:.4f}  "
+        f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:5.1f} %  "
+        f"valid loss {row['valid_loss']:.3f} acc {row['valid_accuracy']:5.1f} %  "
+        f"{row['seconds']:.1f} s"
+    )
+
+
+
+def _must_be_finite(loss: Tensor, epoch: int, step: int, lr: float, out) -> None:
+    if torch.isfinite(loss):
+        return
+    kept = f" The last finite checkpoint is kept in {out}." if out is not None else ""
+    raise TrainingError(
+        f"the loss became {loss.item()} at step {step} (epoch {epoch}, learning rate {lr:.4g}). "
+        "Most often the learning rate is too high: try a tenth of it, a longer warm-up, or "
+        f"fp32 instead of bf16.{kept}"
+    )
+
+
+def _bar(batches, total: int, title: str, quiet: bool):
+    """A progress bar where somebody watches: a terminal. In a log, one line an epoch is enough."""
+    if quiet or not sys.stderr.isatty():
+        return batches
+    from tqdm import tqdm
+
+    return tqdm(batches, title, total, leave=False, ncols=80)
