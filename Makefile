@@ -27,7 +27,7 @@ test: $(VENV)/.dev book  ## build, then check and test everything quick; ARGS="-
 test-long: $(VENV)/.dev book  ## the tests that take longer; ARGS="-k name" selects
 	@$(PY) -m pytest -m long $(ARGS)
 
-serve: book  ## build and serve on http://127.0.0.1:$(PORT)
+serve: book  ## build and serve on this machine only (PORT=8000)
 	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 

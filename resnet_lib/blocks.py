@@ -306,7 +306,8 @@ def zero_last(block: nn.Module) -> None:
 
     In the original order this sets the last BN's gamma to 0 (Goyal 2017, arXiv:1706.02677). In
     the pre-activation order a gamma of 0 in front of a ReLU would never receive a gradient, and
-    the branch ends in a convolution: there that convolution's weight is set to 0 instead.
+    the branch ends in a convolution: there that convolution's weight is set to 0 instead. A bias
+    (BN's beta), 0 in a new net, is set to 0 too.
 
     Raises:
         ValueError: if the block has no shortcut (its output, and all gradients, would be 0), or
@@ -320,3 +321,5 @@ def zero_last(block: nn.Module) -> None:
         raise ValueError("zero_init_residual needs a norm_layer with a weight in each block")
     with torch.no_grad():
         last.weight.zero_()
+        if getattr(last, "bias", None) is not None:
+            last.bias.zero_()

@@ -190,9 +190,7 @@ def run_evaluate(a: argparse.Namespace) -> None:
         )
     trained.net.to(pick_device(a.device))
     split = getattr(data, a.part)
-    found = train.evaluate(
-        trained.net, split, mean=trained.meta["mean"], std=trained.meta["std"]
-    )
+    found = train.evaluate(trained.net, split, mean=trained.meta["mean"], std=trained.meta["std"])
     right = round(found.accuracy * found.total / 100)
     print(
         f"{data.name}, {a.part} part: accuracy {found.accuracy:.2f} % "

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 import torch
 
@@ -12,11 +13,12 @@ SIZES = ("quick", "lesson", "full")
 
 @dataclass(frozen=True)
 class Here:
-    """What `start` found: the torch device, its name, and the size of the experiments."""
+    """What `start` found: torch device, its name, size of the experiments, fastest precision."""
 
     device: torch.device
     name: str
     size: str
+    precision: str
 
     def pick(self, quick, lesson, full):
         """The value for this size. One code path; only the numbers change."""
@@ -49,7 +51,21 @@ def start(chapter: str) -> Here:
     elif not gpu and "COLAB_RELEASE_TAG" in os.environ:
         print("No GPU is switched on. This page does not need one at this size; for the larger")
         print("one choose Runtime > Change runtime type > T4 GPU now, then run this cell again.")
-    return Here(device, name, size)
+    return Here(device, name, size, fast_precision(device))
+
+
+def fast_precision(device: torch.device) -> str:
+    """ "bf16" where the hardware itself multiplies in bfloat16, else "fp32".
+
+    A T4 claims bfloat16 and emulates it slowly; a processor without AMX or AVX512-BF16 does too.
+    """
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "fp32"  # not Linux: no safe way to ask
+    return "bf16" if "amx_bf16" in flags or "avx512_bf16" in flags else "fp32"
 
 
 def _time(about: dict, size: str) -> str:

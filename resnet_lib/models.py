@@ -116,29 +116,18 @@ class ResNet(nn.Module):
 
         inplanes = widths[0]
         self.stage_names = [f"layer{i + 1}" for i in range(len(layers))]
-        for i, (name, planes, blocks) in enumerate(zip(self.stage_names, widths, layers)):
+        for i, (name, planes) in enumerate(zip(self.stage_names, widths, strict=True)):
             stage = []
-            for b in range(blocks):
+            for b in range(layers[i]):
                 stride = 2 if i > 0 and b == 0 else 1
                 outplanes = planes * block.expansion
                 downsample = make_shortcut(
                     shortcut, inplanes, outplanes, stride, norm_layer, not block.preactivation
                 )
                 extra = {"activated": i == 0 and b == 0} if block.preactivation else {}
-                stage.append(
-                    block(
-                        inplanes,
-                        planes,
-                        stride,
-                        downsample,
-                        groups,
-                        width_per_group,
-                        norm_layer,
-                        stride_in,
-                        residual=shortcut != "none",
-                        **extra,
-                    )
-                )
+                layer = (inplanes, planes, stride, downsample, groups, width_per_group)
+                residual = shortcut != "none"
+                stage.append(block(*layer, norm_layer, stride_in, residual, **extra))
                 inplanes = outplanes
             setattr(self, name, nn.Sequential(*stage))
 

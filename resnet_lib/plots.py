@@ -108,6 +108,15 @@ def _page_font(match: re.Match) -> str:
     return f"font: {match[2]}{family}" if match[2] else f"font-family: {family}"
 
 
+def figure(
+    draw: Callable, *, alt: str, caption: str = "", size: tuple[float, float] = (5.2, 3.3)
+) -> Picture:
+    """A figure for a page from `draw(matplotlib_figure)`; `size` in inches (a page has about 6)."""
+    with drawing(*size) as canvas:
+        draw(canvas)
+        return Picture([to_svg(canvas)], alt, caption)
+
+
 def save(figure_of: Callable, path: str | Path) -> None:
     """Draw `figure_of(figure)` into a file on white, for the command line (.png, .svg, .pdf)."""
     with drawing() as figure:
@@ -121,9 +130,7 @@ def curves(
     history: Sequence[dict], *, alt: str, caption: str = "", epochs: int | None = None
 ) -> Picture:
     """Loss and accuracy against the epoch, training and validation, from rows of `train.fit`."""
-    return Picture(
-        [to_svg(f) for f in _curve_figures(history, epochs)], alt, caption, width=440
-    )
+    return Picture([to_svg(f) for f in _curve_figures(history, epochs)], alt, caption, width=440)
 
 
 def _curve_figures(history, epochs):
@@ -153,7 +160,10 @@ def draw_curves(figure, history) -> None:
     """Both panels on one matplotlib figure, for files on disk."""
     figure.set_size_inches(9, 3.4)
     for axes, key, label in zip(
-        figure.subplots(1, 2), ("loss", "accuracy"), ("Loss (nats)", "Accuracy (%)")
+        figure.subplots(1, 2),
+        ("loss", "accuracy"),
+        ("Loss (nats)", "Accuracy (%)"),
+        strict=True,
     ):
         draw_curve(axes, history, key, label)
 
@@ -190,7 +200,7 @@ def grid(
         all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in all_axes:
             axes.set_axis_off()
-        for i, (axes, image, title) in enumerate(zip(all_axes, pixels, titles)):
+        for i, (axes, image, title) in enumerate(zip(all_axes, pixels, titles, strict=False)):
             colour = INK if marks is None or marks[i] else RUST
             axes.imshow(_hwc(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_title(title, color=colour, fontsize=10)
@@ -246,8 +256,9 @@ def shape_walk(steps, *, alt: str, caption: str = "") -> Picture:
             axes.text(
                 x + w / 2,
                 -0.72,
-                f"{s.channels} × {s.height}²" if s.height == s.width else
-                f"{s.channels} × {s.height}·{s.width}",
+                f"{s.channels} × {s.height}²"
+                if s.height == s.width
+                else f"{s.channels} × {s.height}·{s.width}",
                 ha="center",
                 va="top",
                 fontsize=8,
@@ -261,6 +272,12 @@ def _box(x, y, w, h, colour):
     from matplotlib.patches import FancyBboxPatch
 
     return FancyBboxPatch(
-        (x, y), w, h, boxstyle="round,pad=0,rounding_size=0.03", facecolor=colour, edgecolor=INK,
-        linewidth=0.8, alpha=0.75,
+        (x, y),
+        w,
+        h,
+        boxstyle="round,pad=0,rounding_size=0.03",
+        facecolor=colour,
+        edgecolor=INK,
+        linewidth=0.8,
+        alpha=0.75,
     )

@@ -77,7 +77,7 @@ def predict_file(trained: Trained, path: str | Path, top: int = 5) -> Prediction
         ValueError: if the file is missing or is not a picture, naming it.
     """
     channels, size, _ = trained.meta["shape"]
-    pixels = torch.from_numpy(fit_picture(open_picture(path), size)).permute(2, 0, 1)
+    pixels = torch.tensor(fit_picture(open_picture(path), size)).permute(2, 0, 1)
     if channels == 1:
         pixels = pixels.float().mean(0, keepdim=True).round().to(torch.uint8)
     chances = predict_pixels(trained, pixels[None])[0]

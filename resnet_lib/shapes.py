@@ -8,14 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def _refuse_nonsense(padding: int, **at_least_one: int) -> None:
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if padding < 0:
+        raise ValueError(f"padding must not be negative, got {padding}")
+
+
 def conv_out(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
     """Pixels along one side after a convolution: floor((size + 2p - d(k-1) - 1) / s) + 1.
 
     Raises:
-        ValueError: if the kernel does not fit into the padded input.
+        ValueError: if the kernel does not fit into the padded input, or for a number that makes
+            no sense, such as stride 0.
     """
+    _refuse_nonsense(padding, size=size, kernel=kernel, stride=stride, dilation=dilation)
     reach = dilation * (kernel - 1) + 1
-    if size < 1 or size + 2 * padding < reach:
+    if size + 2 * padding < reach:
         raise ValueError(
             f"a kernel reaching over {reach} pixels does not fit into {size} pixels "
             f"with padding {padding}"
@@ -32,12 +42,14 @@ def pool_out(
     in the padding there. Example: 112 pixels, kernel 3, stride 2 give 55; with padding 1, 56.
 
     Raises:
-        ValueError: if the window does not fit, or the padding is more than half the kernel.
+        ValueError: if the window does not fit, if the padding is more than half the kernel, or
+            for a number that makes no sense, such as stride 0.
     """
-    stride = stride or kernel
+    stride = kernel if stride is None else stride
+    _refuse_nonsense(padding, size=size, kernel=kernel, stride=stride)
     if 2 * padding > kernel:
         raise ValueError(f"padding {padding} is more than half of the kernel {kernel}")
-    if size < 1 or (size + 2 * padding < kernel and not ceil_mode):
+    if size + 2 * padding < kernel and not ceil_mode:
         raise ValueError(f"a window of {kernel} does not fit into {size} pixels + padding")
     room = size + 2 * padding - kernel
     out = (-(-room // stride) if ceil_mode else room // stride) + 1

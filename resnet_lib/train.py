@@ -146,16 +146,9 @@ def fit(
     device = torch.device(device)
     format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
     net.to(device=device, memory_format=format_)
+    how = {"augment": recipe.augment, "seed": recipe.seed, "channels_last": recipe.channels_last}
     loader = Loader(
-        train,
-        recipe.batch_size,
-        mean=mean,
-        std=std,
-        augment=recipe.augment,
-        shuffle=True,
-        seed=recipe.seed,
-        device=device,
-        channels_last=recipe.channels_last,
+        train, recipe.batch_size, mean=mean, std=std, shuffle=True, device=device, **how
     )
     optimizer = torch.optim.SGD(
         net.parameters(),
@@ -240,25 +233,12 @@ def fit_and_test(
     began = time.perf_counter()
     train, valid = split_validation(data.train, recipe.valid, recipe.seed)
     meta = describe(data, model, options or {})
-    result = fit(
-        net,
-        train,
-        valid,
-        recipe,
-        mean=data.mean,
-        std=data.std,
-        device=device,
-        out=out,
-        meta=meta,
-        on_epoch=on_epoch,
-        quiet=quiet,
-    )
+    where = {"device": device, "out": out, "meta": meta, "on_epoch": on_epoch, "quiet": quiet}
+    result = fit(net, train, valid, recipe, mean=data.mean, std=data.std, **where)
     test = {"pictures": len(data.test), "best_epoch": result.best_epoch}
     for which, state in (("best", result.best), ("last", result.last)):
         net.load_state_dict(state)
-        found = evaluate(
-            net, data.test, mean=data.mean, std=data.std, precision=recipe.precision
-        )
+        found = evaluate(net, data.test, mean=data.mean, std=data.std, precision=recipe.precision)
         test[which] = {"loss": found.loss, "accuracy": found.accuracy}
     record = {
         **meta,
@@ -325,9 +305,7 @@ def evaluate(
     net.train(was_training)
     classes = torch.cat(predicted)
     right = (classes == split.y.cpu()).double().mean().item()
-    return Evaluation(
-        loss / len(split), 100 * right, len(split), classes, torch.cat(probability)
-    )
+    return Evaluation(loss / len(split), 100 * right, len(split), classes, torch.cat(probability))
 
 
 def autocast(device: torch.device, precision: str):
@@ -343,7 +321,6 @@ def epoch_line(row: dict, epochs: int) -> str:
         f"valid loss {row['valid_loss']:.3f} acc {row['valid_accuracy']:5.1f} %  "
         f"{row['seconds']:.1f} s"
     )
-
 
 
 def _must_be_finite(loss: Tensor, epoch: int, step: int, lr: float, out) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+for folder in (ROOT, ROOT / "tools"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,3 +19,15 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Pages that nobody looked at deserve a line of their own."""
+    skipped = [
+        report
+        for report in terminalreporter.stats.get("skipped", [])
+        if "test_pages.py" in report.nodeid
+    ]
+    if skipped:
+        terminalreporter.section("THE PAGES WERE NOT TESTED")
+        terminalreporter.line(f"{len(skipped)} tests skipped. {skipped[0].longrepr[-1]}")

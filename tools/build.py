@@ -1,14 +1,15 @@
 """Build the book: ``make book``.
 
-Does nothing when nothing changed. Otherwise renders every page anew (a few seconds) and executes what has to be
-executed: all notebooks when the package, a library version or the size changed, else only the notebooks that changed
-themselves (the notebook cache sees to that). Standard library only, so that the check costs no time.
+Does nothing when nothing changed. Otherwise renders every page anew (a few seconds) and executes
+what has to be executed: all notebooks when the package, a library version or the size changed, else
+only the notebooks that changed themselves (the notebook cache sees to that). Standard library only,
+so that the check costs no time.
 """
 
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 - the reader may call it with any Python
-    sys.exit("This book needs Python 3.11 or newer; this is Python %d.%d." % sys.version_info[:2])
+    sys.exit("This book needs Python 3.11 or newer; this is Python " + sys.version.split()[0])
 
 import contextlib
 import hashlib
@@ -26,7 +27,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE_INPUTS = ("_config.yml", "_toc.yml", "requirements.txt", "book")
 LIBRARY_INPUTS = ("resnet_lib",)
-PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "jupyter-book", "myst-nb")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "matplotlib",
+    "scikit-learn",
+    "jupyter-book",
+    "myst-nb",
+)
 SKIP = {"__pycache__", ".ipynb_checkpoints", ".DS_Store"}
 HEARTBEAT = 15.0
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -152,7 +161,7 @@ class Progress:
             self.trouble.append(text.replace(f"{self.root}{os.sep}", ""))
         else:
             for step in self.STEPS:
-                if text.startswith(step):
+                if text.startswith(step) and not text.endswith("..."):
                     self.step(step)
 
 
@@ -198,31 +207,31 @@ def explain(root: Path, log: list[str], trouble: list[str]) -> None:
     """The reason of a failed build, readable, last thing on the screen."""
     print("\nThe build failed.", file=sys.stderr)
     for line in dict.fromkeys(trouble):
-        if "Traceback" not in line:
+        if "Traceback" not in line and "Exception occurred" not in line:
             print(f"  {line}", file=sys.stderr)
     notebook = _notebook_error(log)
     if notebook:
         print("\n" + "\n".join(notebook), file=sys.stderr)
     elif not trouble:
         print("\n".join(log[-25:]), file=sys.stderr)
-    for report in sorted((root / "_build" / "html" / "reports").glob("**/*.log")):
-        tail = ANSI.sub("", report.read_text(encoding="utf-8", errors="replace")).splitlines()[-25:]
-        print(f"\nEnd of {report.relative_to(root)}:\n" + "\n".join(tail), file=sys.stderr)
     print("\nAll output: _build/build.log", file=sys.stderr)
 
 
 def _notebook_error(log: list[str], most: int = 60) -> list[str]:
-    """The failing cell and its traceback, which myst-nb prints after "Executing notebook failed"."""
-    for start, line in enumerate(log):
-        if "Executing notebook failed" in line or "CellTimeoutError" in line:
-            end = start + 1
-            while end < len(log) and not re.match(
-                r"^(Exception occurred|Extension error|\S+ error:|\[etoc\]|reading sources|={20,})", log[end]
-            ):
-                end += 1
-            part = log[start + 1 : end]
-            return part if len(part) <= most else [*part[:20], "   …", *part[-(most - 20) :]]
-    return []
+    """The failing cell and its traceback, which myst-nb prints after saying that it failed."""
+    start = next((at for at, line in enumerate(log) if "Executing notebook failed" in line), None)
+    if start is None:
+        return []
+    part = []
+    for line in log[start + 1 :]:
+        if re.match(r"Exception occurred|Extension error|={20,}", line):
+            break
+        if line.startswith("nbclient.exceptions."):  # what stands above is nbclient's own
+            part.clear()
+        part.append(line.removesuffix(" [mystnb.exec]"))
+    while part and not part[-1].strip():
+        part.pop()
+    return part if len(part) <= most else [*part[:20], "   …", *part[20 - most :]]
 
 
 def report(root: Path, seconds: float) -> None:
@@ -257,7 +266,7 @@ def main(root: Path = ROOT) -> int:
         if (build / ".jupyter_cache").exists():
             print("The package, a library or the size changed: every notebook is executed again.")
         shutil.rmtree(build / ".jupyter_cache", ignore_errors=True)
-    # Old pages and pictures go: everything is rendered anew, from the notebook cache where possible.
+    # Old pages and pictures go: everything is rendered anew, from the notebook cache if it can.
     for old in ("html", ".doctrees", "jupyter_execute"):
         shutil.rmtree(build / old, ignore_errors=True)
     (build / "timings.json").unlink(missing_ok=True)

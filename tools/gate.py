@@ -1,6 +1,6 @@
-"""The gate: what a chapter notebook must be before it is committed. One line a finding; exit status 1 if there is any.
+"""The gate: what a notebook must be before it is committed. One line a finding, then exit status 1.
 
-A notebook is a page of the book and a Colab notebook at once, so it holds no outputs, no MyST directive or role
+A notebook is a page of the book and a Colab notebook at once: no outputs, no MyST directive or role
 (Colab shows them raw) and no relative picture (Colab cannot find it).
 
     python tools/gate.py [NOTEBOOK ...]     without arguments: book/**/*.ipynb, and the stamps
@@ -17,8 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import stamp
 
 ROOT = Path(__file__).resolve().parents[1]
-FENCE = re.compile(r"(?ms)^[ \t]*(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)\n.*?^[ \t]*(?P=fence)[ \t]*$")
-DIRECTIVE = re.compile(r"(?m)^[ \t>]*(?:`{3,}|~{3,}|:{3,})[ \t]*\{[\w:.-]+\}|^:{3,}[ \t]*\w*[ \t]*$")
+FENCE = re.compile(
+    r"(?ms)^[ \t]*(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)\n.*?^[ \t]*(?P=fence)[ \t]*$"
+)
+DIRECTIVE = re.compile(
+    r"(?m)^[ \t>]*(?:`{3,}|~{3,}|:{3,})[ \t]*\{[\w:.-]+\}|^:{3,}[ \t]*\w*[ \t]*$"
+)
 ROLE = re.compile(r"\{[a-zA-Z][\w:.+-]*\}`[^`\n]+`")
 COMMENT_OR_TARGET = re.compile(r"(?m)^(?:%[ \t]|\([\w-]+\)=[ \t]*$|\+\+\+)")
 SUBSTITUTION = re.compile(r"\{\{[ \t]*[\w.]+[ \t]*\}\}")
@@ -50,7 +54,9 @@ def in_markdown(text: str) -> list[str]:
     for match in SUBSTITUTION.finditer(plain):
         found.append(f"MyST substitution: {match[0]}")
     for match in re.finditer(r"\\\(|\\\[", plain):
-        found.append(f"formula in \\( or \\[, which the book does not set; use $ or $$: {_near(plain, match.start())}")
+        found.append(
+            f"formula in \\( or \\[ is not set; use $ or $$: {_near(plain, match.start())}"
+        )
     for match in IMAGE.finditer(prose):
         if match["src"]:
             source, alt = match["src"], match["alt"]
@@ -102,7 +108,9 @@ def in_notebook(path: Path) -> list[str]:
     if not re.match(r"# \S", first):
         found.append("does not start with a title (# …)")
     titles = sum(
-        len(re.findall(r"(?m)^# \S", FENCE.sub("", _text(cell)))) for cell in cells if cell["cell_type"] == "markdown"
+        len(re.findall(r"(?m)^# \S", FENCE.sub("", _text(cell))))
+        for cell in cells
+        if cell["cell_type"] == "markdown"
     )
     if titles > 1:
         found.append(f"has {titles} titles (# …); sections start with ##")

@@ -1,4 +1,4 @@
-"""Pictures of every page, light, dark and as on a phone: ``python tools/screenshots.py FOLDER [part of a page name]``."""
+"""Pictures of every page, light, dark and phone: tools/screenshots.py FOLDER [PART OF A NAME]"""
 
 import sys
 from pathlib import Path
@@ -17,12 +17,15 @@ def main(out: str, wanted: str = "") -> int:
     with serve() as address, launch() as browser:
         for look, (scheme, width, height) in LOOKS.items():
             context = browser.new_context(
-                color_scheme=scheme, viewport={"width": width, "height": height}, reduced_motion="reduce"
+                color_scheme=scheme,
+                viewport={"width": width, "height": height},
+                reduced_motion="reduce",
             )
             page = context.new_page()
             for name in pages():
                 if wanted in name:
-                    page.goto(f"{address}/{name}")
+                    if not page.goto(f"{address}/{name}").ok:
+                        sys.exit(f"{name} is not built: make book")
                     settle(page)
                     target = folder / f"{name.removesuffix('.html').replace('/', '_')}-{look}.png"
                     page.screenshot(path=str(target), full_page=True)

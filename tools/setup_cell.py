@@ -1,5 +1,9 @@
 # Setup. Finds resnet_lib, or installs it alone: torch, torchvision and numpy stay as they are.
-import importlib.util, os, pathlib, subprocess, sys
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
 
 SOURCE = os.environ.get("RESNET_LIB_SOURCE", "git+{url}@{branch}")
 sys.path[:0] = [str(p.resolve()) for p in map(pathlib.Path, (".", "..")) if (p / "resnet_lib/__init__.py").exists()]

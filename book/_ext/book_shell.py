@@ -1,4 +1,4 @@
-"""The page shell: takes out of the stock theme what this book does not want, adds page descriptions.
+"""The page shell: less than the stock theme has, and a description for every page.
 
 * sphinx-thebe is disconnected: its script declares a constant twice, an error on every page.
 * The print header of the theme, a second <h1> on every page, is left out (templates/layout.html).

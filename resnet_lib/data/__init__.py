@@ -52,13 +52,13 @@ def load(
     """
     makers = {
         "digits": lambda: digits(seed),
-        "shapes10": lambda: shapes10(size=size or 32, seed=seed),
+        "shapes10": lambda: shapes10(size=32 if size is None else size, seed=seed),
         "cifar10": lambda: cifar10(root),
         "cifar100": lambda: cifar100(root),
     }
     if name in makers:
         data = makers[name]()
-        return resize(data, size) if size else data
+        return resize(data, size) if size is not None else data
     path = Path(name).expanduser()
     if path.exists() or len(path.parts) > 1:
         return image_folder(path, size=size, seed=seed)

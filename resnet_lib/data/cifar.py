@@ -59,6 +59,11 @@ CIFAR100 = Archive(
         "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     ),
 )
+ADVICE = {
+    "CIFAR-10": "Or set RESNET_LIB_DATA to a picture folder: train/<class>/*, test/<class>/*.\n",
+    "CIFAR-100": "",
+}
+EMBEDDED = 'The pages also run on data that needs no network: load("shapes10"), load("digits").'
 
 
 def _read(archive: Archive, root: Path) -> tuple[list[str], Split, Split] | None:
@@ -88,15 +93,9 @@ def _cifar(archive: Archive, root: str | os.PathLike | None, **options) -> Data:
             try:
                 fetch(archive.urls, file, sha256=archive.sha256, size=archive.size, **options)
             except DownloadError as error:
-                own = f"\nThe {file.name} that is there has another checksum." * file.is_file()
-                folder = (
-                    "\nOr set RESNET_LIB_DATA to a folder of pictures (train/<class>/*.jpg and "
-                    "test/<class>/*.jpg)." * (archive is CIFAR10)
-                )
-                raise DownloadError(
-                    f"{error}{own}{folder}\nWithout it, the pages run on the data that needs no "
-                    'network: load("shapes10") or load("digits").'
-                ) from None
+                text = f"{error}\n{ADVICE[archive.name]}{EMBEDDED}"
+                own = f"The {file.name} that is there has another checksum.\n"
+                raise DownloadError(own * file.is_file() + text) from None
         with tarfile.open(file) as tar:
             tar.extractall(root, filter="data")
         found = _read(archive, root)

@@ -33,15 +33,13 @@ class Split:
     y: Tensor
 
     def __post_init__(self):
-        for name, dtype, dims in (("x", torch.uint8, 4), ("y", torch.int64, 1)):
+        for name, dtype, shape in (("x", torch.uint8, "(N, C, H, W)"), ("y", torch.int64, "(N,)")):
             value = getattr(self, name)
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name} is a {type(value).__name__}; wanted a torch tensor")
-            if value.dtype != dtype:
-                raise TypeError(f"{name} has dtype {value.dtype}; wanted {dtype}")
-            if value.dim() != dims:
-                wanted = "(N, C, H, W)" if dims == 4 else "(N,)"
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; wanted {wanted}")
+            found = getattr(value, "dtype", type(value).__name__)
+            if not isinstance(value, Tensor) or found != dtype:
+                raise TypeError(f"{name} is of {found}; wanted a tensor of {dtype}")
+            if value.dim() != len(shape.split()):
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; wanted {shape}")
         if len(self.x) != len(self.y):
             raise ValueError(f"{len(self.x)} pictures but {len(self.y)} labels")
 
@@ -78,27 +76,20 @@ class Data:
         if len(set(self.classes)) < count:
             raise ValueError(f"{self.name}: a class name stands twice in {self.classes}")
         for part in ("train", "test"):
-            split = getattr(self, part)
-            if len(split) == 0:
+            y = getattr(self, part).y
+            if len(y) == 0:
                 raise ValueError(f"{self.name}: the {part} part is empty")
-            low, high = int(split.y.min()), int(split.y.max())
+            low, high = int(y.min()), int(y.max())
             if low < 0 or high >= count:
-                raise ValueError(
-                    f"{self.name}: {part} labels run from {low} to {high}, "
-                    f"but {count} classes allow 0 to {count - 1}"
-                )
-        if self.train.x.shape[1:] != self.test.x.shape[1:]:
-            raise ValueError(
-                f"{self.name}: train pictures are {tuple(self.train.x.shape[1:])}, "
-                f"test pictures {tuple(self.test.x.shape[1:])}"
-            )
+                found = f"{self.name}: {part} labels run from {low} to {high}"
+                raise ValueError(f"{found}, but {count} classes allow 0 to {count - 1}")
+        shapes = self.shape, tuple(self.test.x.shape[1:])
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{self.name}: train pictures are {shapes[0]}, test {shapes[1]}")
 
     def __repr__(self) -> str:
-        size = "x".join(map(str, self.shape))
-        return (
-            f"Data({self.name!r}, {len(self.classes)} classes, {size}, "
-            f"{len(self.train)} train + {len(self.test)} test)"
-        )
+        parts = f"{len(self.train)} train + {len(self.test)} test"
+        return f"Data({self.name!r}, {len(self.classes)} classes, {parts}, {self.shape})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -193,12 +184,12 @@ def resize(data: Data, size: int) -> Data:
         return data
 
     def part(split: Split) -> Split:
-        small = [
-            torch.nn.functional.interpolate(
-                chunk.float(), size=(size, size), mode="bilinear", antialias=True
-            ).round_().clamp_(0, 255).byte()
-            for chunk in split.x.split(4096)
-        ]
+        small = []
+        for x in split.x.split(4096):
+            x = torch.nn.functional.interpolate(
+                x.float(), size=(size, size), mode="bilinear", antialias=True
+            )
+            small.append(x.round_().clamp_(0, 255).byte())
         return Split(torch.cat(small), split.y)
 
     source = f"{data.source.rstrip('.')}; resized from {data.shape[1]} to {size} px."

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import re
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 BLOCK = 1 << 16
@@ -39,7 +38,7 @@ def fetch(
     path: str | Path,
     *,
     sha256: str,
-    size: int | None = None,
+    size: int,
     min_speed: float = 100_000,
     patience: float = 30.0,
     timeout: float = 20.0,
@@ -54,8 +53,7 @@ def fetch(
     breaks off more than `retries` times, or when the whole file has another checksum (the file is
     then deleted). Only a file with the right checksum ever gets the name `path`.
 
-    `size` in bytes, where known, is checked too. Raises DownloadError when all sources failed,
-    OSError when the disk refuses.
+    `size` in bytes. Raises DownloadError when all sources failed, OSError when the disk refuses.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -83,78 +81,73 @@ def fetch(
     raise DownloadError(
         f"{path.name} could not be downloaded. The sources said:\n"
         + "\n".join(reasons or ["  - (no sources given)"])
-        + f"\nTry again later (what has arrived is kept and continued), or get {path.name}"
-        + (f" ({size:,} bytes)" if size else "")
-        + f" by other means, check that its SHA-256 is\n  {sha256}\nand put it into {path.parent}."
+        + "\nTry again later (what has arrived is kept and continued), or get the file "
+        f"({size:,} bytes) by other means, check that its SHA-256 is\n  {sha256}\n"
+        f"and put it into {path.parent} under the name {path.name}."
     )
 
 
 def _receive(url, part, size, min_speed, patience, timeout, progress) -> None:
     """Bring `part` to its full length from `url`, continuing where it ends."""
     have = part.stat().st_size if part.exists() else 0
-    if size is not None and have >= size:
-        if have == size:
-            return
+    if have == size:
+        return
+    if have > size:
         part.unlink()
         have = 0
     request = urllib.request.Request(url, headers={"User-Agent": "resnet_lib"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            begin, total = _extent(answer, have)
-            if size is not None and total is not None and total != size:
-                raise _SourceFailed(f"offers {total:,} bytes instead of {size:,}")
-            # A server that ignores Range sends the file from its start: so do we.
-            with open(part, "r+b" if begin else "wb") as file:
-                file.seek(begin)
-                got = _copy(answer, file, begin, size or total, min_speed, patience, progress)
+        answer = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and have:  # "nothing beyond": the piece is not from this file
             part.unlink()
             raise _Cut("cannot continue the piece that was there") from None
         raise _SourceFailed(f"HTTP status {error.code} ({error.reason})") from None
-    except TimeoutError:
-        raise _SourceFailed(f"nothing arrived for {timeout:g} s") from None
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as error:
-        what = getattr(error, "reason", None) or error
-        kind = _Cut if part.exists() and part.stat().st_size > have else _SourceFailed
-        raise kind(f"no connection ({what})") from None
-    wanted = size if size is not None else total
-    if wanted is not None and got < wanted:
-        raise _Cut(f"broke off after {got:,} of {wanted:,} bytes")
-
-
-def _extent(answer, have: int) -> tuple[int, int | None]:
-    """(first byte that comes, bytes of the whole file or None) as the server states them."""
-    length = answer.headers.get("Content-Length")
-    if answer.status == 206:
-        stated = re.match(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        if not stated or int(stated[1]) != have:
+    except (OSError, HTTPException) as error:
+        raise _SourceFailed(f"no connection ({getattr(error, 'reason', error)})") from None
+    with answer:
+        # A server that ignores Range answers 200 and sends the file from its start: so do we.
+        begin = have if answer.status == 206 else 0
+        piece, length = answer.headers.get("Content-Range"), answer.headers.get("Content-Length")
+        if begin and not (piece or "").startswith(f"bytes {have}-"):
             raise _SourceFailed("answered with another piece than asked for")
-        return have, None if stated[2] == "*" else int(stated[2])
-    return 0, int(length) if length and length.isdigit() else None
+        whole = (piece.rpartition("/")[2] if begin else length) or ""
+        if whole.isdigit() and int(whole) != size:
+            raise _SourceFailed(f"offers {int(whole):,} bytes instead of {size:,}")
+        with open(part, "r+b" if begin else "wb") as file:
+            file.seek(begin)
+            _copy(answer, file, begin, size, min_speed, patience, progress)
 
 
-def _copy(answer, file, got: int, total, min_speed, patience, progress) -> int:
-    """Copy to the end of the answer; returns the length of the file. Leaves slow sources."""
+def _copy(answer, file, got, size, min_speed, patience, progress) -> None:
+    """Copy the answer to its end, from byte `got` on; leave a source that is too slow."""
     window, window_start = 0, time.monotonic()
-    shown = time.monotonic()
-    while block := answer.read1(BLOCK):  # what is there now, so that a trickle is noticed
-        if total is not None and got + len(block) > total:
-            raise _SourceFailed(f"sends more than {total:,} bytes")
+    shown = window_start
+    while True:
+        try:
+            block = answer.read1(BLOCK)  # what is there now, so that a trickle is noticed
+        except TimeoutError:
+            raise _SourceFailed("nothing more arrived in time") from None
+        except (OSError, HTTPException) as error:
+            raise _Cut(f"broke off after {got:,} bytes ({error})") from None
+        if not block and got < size:
+            raise _Cut(f"broke off after {got:,} of {size:,} bytes")
+        if not block:
+            return
+        if got + len(block) > size:
+            raise _SourceFailed(f"sends more than {size:,} bytes")
         file.write(block)
         got += len(block)
         window += len(block)
         now = time.monotonic()
         if now - window_start >= patience:
             speed = window / (now - window_start)
-            if speed < min_speed and (total is None or got < total):
+            if speed < min_speed and got < size:
                 raise _SourceFailed(f"too slow ({speed / 1000:.0f} kB/s)")
             window, window_start = 0, now
-        if progress and now - shown >= 2:
-            share = f" of {total / 1e6:.0f}" if total else ""
-            print(f"\r{got / 1e6:.0f}{share} MB", end="", file=sys.stderr, flush=True)
+        if progress and now - shown >= 5:
+            print(f"{got / 1e6:.0f} MB of {size / 1e6:.0f}", file=sys.stderr)
             shown = now
-    return got

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,48 +14,32 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from . import pictures
 from .core import Data, Split, stratified
-from .pictures import (
-    FORMATS,
-    MIN_SIDE,
-    SUFFIXES,
-    PictureError,
-    _open,
-    fit_picture,
-    no_bomb_warning,
-    read_picture,
-)
+from .pictures import SUFFIXES, PictureError
 
 SHOWN = 20  # problems in one message
 MAX_BYTES = 2 * 1024**3  # of the decoded set
 DEFAULT_SIZE = 64  # pixels, where the pictures differ in size
 HELD_OUT = ("test", "val", "valid", "validation")  # the first one found is the test part
-# Pictures that would silently be missing from the training set if they were merely skipped.
-UNREADABLE = set(
-    [".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".ico", ".ppm", ".pgm", ".pdf", ".eps", ".tga", ".exr", ".hdr", ".mp4", ".mov"]
+LAYOUT = "put each class into a folder of its own: <class>/*.jpg or train/<class>/*.jpg"
+# Pictures all the same, so skipping them would quietly shrink a class.
+UNREADABLE = re.compile(
+    r"\.(hei[cf]|avif|jxl|jp2|j2k|svg|psd|raw|dng|cr[23]|nef|arw|ico|p[bgnp]m|pdf|eps|tga|exr|mp4|mov)"
 )
-CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with `path` (relative to the root), why, and what to do."""
-
-    path: str
-    cause: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.cause}. Fix: {self.fix}."
+CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 
 
 class FolderError(ValueError):
-    """Everything that is wrong with a picture folder, in one message; `problems` has the list."""
+    """All that is wrong with a picture folder, in one message; `problems` is the whole list."""
 
-    def __init__(self, root: Path, problems: list[Problem]):
+    def __init__(self, root: Path, problems: list[PictureError]):
         self.root, self.problems = root, problems
         lines = [f"{len(problems)} problem(s) in the picture folder {root}:"]
-        lines += [f"  - {problem}" for problem in problems[:SHOWN]]
+        for p in problems[:SHOWN]:
+            inside = p.path != root and p.path.is_relative_to(root)
+            name = p.path.relative_to(root) if inside else p.path
+            lines.append(f"  - {name}: {p.cause}. Fix: {p.fix}.")
         if len(problems) > SHOWN:
             lines.append(f"  ... and {len(problems) - SHOWN} more")
         super().__init__("\n".join(lines))
@@ -65,65 +47,66 @@ class FolderError(ValueError):
 
 @dataclass
 class Listing:
-    """What `scan` found: `train` and `test` hold (path, class index); `test` is None where the
-    folder has no part of its own for it. `ignored` are the files and links left out, with reason.
+    """What `scan` found. `train` and `test` hold (path, class index); `test` is None where the
+    folder has no test part of its own. `problems` have `.path`, `.cause` and `.fix`; `ignored` are
+    the links and the files that are no pictures.
     """
 
     root: Path
     classes: list[str] = field(default_factory=list)
     train: list[tuple[Path, int]] = field(default_factory=list)
     test: list[tuple[Path, int]] | None = None
-    problems: list[Problem] = field(default_factory=list)
-    ignored: list[tuple[Path, str]] = field(default_factory=list)
+    problems: list[PictureError] = field(default_factory=list)
+    ignored: list[Path] = field(default_factory=list)
 
     @property
     def pictures(self) -> list[tuple[Path, int]]:
         """All pictures, training part first."""
         return self.train + (self.test or [])
 
+    def problem(self, path: Path, cause: str, fix: str) -> None:
+        """Note a problem."""
+        self.problems.append(PictureError(path, cause, fix))
+
 
 def _folders(path: Path) -> list[Path]:
-    """Sub-folders by name, as strings sort (torchvision's order: "10" before "2")."""
+    """Sub-folders sorted as strings (torchvision's order: "10" before "2"), without hidden ones."""
     found = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))]
     return sorted(found, key=lambda p: p.name)
 
 
 def _list_class(folder: Path, listing: Listing) -> list[Path]:
     """Picture files below one class folder, sorted; what is odd goes into the listing."""
-    files, foreign = [], Counter()
-    before = len(listing.ignored)
-    relative = str(folder.relative_to(listing.root))
+    files, foreign, ignored = [], Counter(), []
     if folder.is_symlink():
-        fix = "replace the link by a real folder"
-        listing.problems.append(Problem(relative, "the class is a link, not followed", fix))
-        return []
-    for directory, subfolders, names in os.walk(folder):  # does not follow links
-        for name in sorted(subfolders):
-            if Path(directory, name).is_symlink():
-                listing.ignored.append((Path(directory, name), "a link, not followed"))
+        listing.problem(folder, "the class is a link, not followed", "put a real folder there")
+        return files
+
+    def closed(error: OSError) -> None:  # else os.walk would pass over it without a word
+        listing.problem(Path(error.filename), f"{error.strerror}", "change its permissions")
+
+    for directory, subfolders, names in os.walk(folder, onerror=closed):  # follows no links
         subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-        for name in sorted(names):
-            path, suffix = Path(directory, name), Path(name).suffix.lower()
-            if name.startswith("."):  # also macOS's "._cat.jpg", which is no picture
+        ignored += [p for s in subfolders if (p := Path(directory, s)).is_symlink()]
+        for path in (Path(directory, name) for name in sorted(names)):
+            suffix = path.suffix.lower()
+            if path.name.startswith("."):  # also macOS's "._cat.jpg", which is no picture
                 continue
-            if path.is_symlink():
-                listing.ignored.append((path, "a link, not followed"))
-            elif suffix in SUFFIXES:
-                files.append(path)
-            elif suffix in UNREADABLE:
+            if UNREADABLE.fullmatch(suffix):
                 foreign[suffix] += 1
+            elif suffix in SUFFIXES and not path.is_symlink():
+                files.append(path)
             else:
-                listing.ignored.append((path, "not a picture"))
+                ignored.append(path)
     if foreign:
         what = ", ".join(f"{count} {suffix}" for suffix, count in sorted(foreign.items()))
-        only = "only files that" if not files else "files that"
-        cause = f"it holds {only} cannot be read here ({what})"
-        fix = f"convert them to {FORMATS[0]} or {FORMATS[1]}, or delete them"
-        listing.problems.append(Problem(relative, cause, fix))
+        cause = f"it holds {'' if files else 'only '}files that cannot be read here ({what})"
+        listing.problem(folder, cause, "convert them to JPEG or PNG, or delete them")
     elif not files:
-        left = len(listing.ignored) - before
-        cause = "the class has no picture" + (f" ({left} file(s) or link(s) ignored)" if left else "")
-        listing.problems.append(Problem(relative, cause, "add pictures, or delete the folder"))
+        cause = "the class has no picture"
+        cause += f" (ignored: {len(ignored)} link(s) or other files)" if ignored else ""
+        listing.problem(folder, cause, "add pictures, or delete the folder")
+    listing.ignored += ignored
     return files
 
 
@@ -131,124 +114,111 @@ def _structure(root: str | Path) -> Listing:
     """The listing with the problems that show without opening a file."""
     root = Path(root).expanduser()
     listing = Listing(root)
-
-    def problem(path, cause: str, fix: str) -> Listing:
-        listing.problems.append(Problem(str(path), cause, fix))
-        return listing
-
-    layout = "put each class into a folder of its own: <class>/*.jpg or train/<class>/*.jpg"
-    if not root.exists():
-        return problem(root, "no such folder", f"check the path (looked from {Path.cwd()})")
     if not root.is_dir():
-        return problem(root, "it is a file, not a folder", "unpack it, and give the folder")
-    parts = {p.name.lower(): p for p in _folders(root)}
-    # A class may be called "train" too: a part of the set has folders in it, a class has pictures.
-    train = parts.get("train")
-    train = train if train is not None and _folders(train) else None
-    test = next((parts[name] for name in HELD_OUT if name in parts), None) if train else None
+        cause = "it is a file, not a folder" if root.exists() else "no such folder"
+        listing.problem(root, cause, f"give the path of a folder (looked from {Path.cwd()})")
+        return listing
+    inside = {p.name.lower(): p for p in _folders(root)}
+    # A class may be called "train" too: but a part of the set has folders in it.
+    train, test = inside.get("train"), None
+    if train and _folders(train):
+        test = next((inside[name] for name in HELD_OUT if name in inside), None)
+    else:
+        train = root
     names = {}
-    for part, folder in (("train", train or root), ("test", test)):
+    for part, folder in (("train", train), ("test", test)):
         if folder is None:
             continue
         classes = _folders(folder)
         names[part] = [c.name for c in classes]
-        loose = sum(p.suffix.lower() in SUFFIXES for p in folder.iterdir())
+        files = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        if loose := sum(p.suffix.lower() in SUFFIXES for p in files):
+            cause = f"{loose} picture(s) lie loose in it and belong to no class"
+            listing.problem(folder, cause, LAYOUT)
         if not classes:
-            cause = f"no class folders ({loose} picture(s) lie loose in it)"
-            return problem(folder if folder == root else folder.name, cause, layout)
-        if loose:
-            cause = f"{loose} picture(s) lie beside the class folders and belong to no class"
-            problem(folder if folder == root else folder.name, cause, "move or delete them")
+            listing.problem(folder, "no class folders", LAYOUT)
         found = [(f, k) for k, c in enumerate(classes) for f in _list_class(c, listing)]
         setattr(listing, part, found)
+        if found and not any(path.parent in classes for path, _ in found):
+            # "Training" and "Testing" would become two classes; or a zip has an outer folder.
+            cause = f"{', '.join(names[part][:5])}: only folders in them; are they classes?"
+            fix = "give the folder one level deeper, or call its parts train and test"
+            listing.problem(folder, cause, fix)
     listing.classes = names["train"]
-    if len(names["train"]) == 1:
-        cause = f"one class ({names['train'][0]}); a classifier needs at least two"
-        problem(train.name if train else root, cause, layout)
-    if names.get("test", names["train"]) != names["train"]:
-        a, b = set(names["train"]), set(names["test"])
-        cause = f"{train.name} and {test.name} have different classes"
-        for missing, part in ((sorted(b - a), train), (sorted(a - b), test)):
-            if missing:
-                cause += f"; missing in {part.name}: {', '.join(missing)}"
-        problem(test.name, cause, "give both the same class folders, or labels would be mixed up")
-    if test is None:
-        for k, count in sorted(Counter(k for _, k in listing.train).items()):
+    if len(listing.classes) == 1:
+        cause = f"one class ({listing.classes[0]}); a classifier needs at least two"
+        listing.problem(train, cause, LAYOUT)
+    if test and names["test"] != names["train"]:
+        there, here = set(names["train"]), set(names["test"])
+        only = [", ".join(sorted(side)) or "none" for side in (there - here, here - there)]
+        cause = f"other classes than in {train.name} (only there: {only[0]}; only here: {only[1]})"
+        listing.problem(test, cause, "give both the same class folders, or labels would not agree")
+    if not test:
+        for k, count in Counter(k for _, k in listing.train).items():
             if count == 1:
                 cause = "one picture; training and test need one each"
-                problem(listing.classes[k], cause, "add pictures, or delete the folder")
+                listing.problem(train / listing.classes[k], cause, "add pictures")
     return listing
 
 
-def _each(work: Callable[[Path], object], paths: list[Path], what: str) -> list:
-    """`work` on all paths in threads (Pillow decodes without the lock); PictureErrors as results."""
+def _each(work, listing: Listing, what: str) -> list:
+    """`work(index, path)` for all pictures, in threads (Pillow decodes without the lock).
 
-    def guarded(path: Path):
+    A PictureError goes into the listing's problems, and its place in the result is None.
+    """
+
+    def guarded(item):
         try:
-            return work(path)
+            return work(*item)
         except PictureError as error:
             return error
 
-    with no_bomb_warning(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(guarded, paths)
+    paths = [path for path, _ in listing.pictures]
+    with pictures.no_bomb_warning(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        results = pool.map(guarded, enumerate(paths))
         if len(paths) > 2000:
             from tqdm import tqdm
 
-            results = tqdm(results, desc=what, total=len(paths), file=sys.stderr)
-        return list(results)
-
-
-def _add_errors(listing: Listing, results: list) -> None:
-    for error in results:
-        if isinstance(error, PictureError):
-            relative = str(error.path.relative_to(listing.root))
-            listing.problems.append(Problem(relative, error.cause, error.fix))
+            results = tqdm(results, desc=what, total=len(paths))
+        results = list(results)
+    failed = [r for r in results if isinstance(r, PictureError)]
+    listing.problems += failed
+    return [None if isinstance(r, PictureError) else r for r in results]
 
 
 def scan(root: str | Path) -> Listing:
     """List a picture folder and find all that is wrong with it, by decoding every file once.
 
-    Never raises for what it finds: `.problems` has everything, `.classes` the names in index
-    order, `.train` and `.test` the files, `.ignored` what was left out (links are not followed;
-    names that start with a dot are not even listed).
+    Never raises for what it finds: see `Listing`. Links are not followed; names that start with a
+    dot are not even listed.
     """
     listing = _structure(root)
-    paths = [path for path, _ in listing.pictures]
-    _add_errors(listing, _each(lambda path: read_picture(path)[1], paths, "checking"))
+    _each(lambda index, path: pictures.read_picture(path)[1], listing, "checking")
     return listing
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    with _open(path) as image:
-        return image.size
 
 
 def _decode(listing: Listing, size: int | None) -> tuple[np.ndarray, int]:
     """All pictures, uint8 (N, 3, S, S), and how many files had more than one frame."""
-    paths = [path for path, _ in listing.pictures]
     if size is None:
-        sizes = _each(_size_of, paths, "measuring")
-        seen = {s for s in sizes if not isinstance(s, PictureError)}
-        width, height = seen.pop() if len(seen) == 1 else (0, 1)
-        size = width if width == height else DEFAULT_SIZE
-    total = len(paths) * 3 * size * size
-    if total > MAX_BYTES:
-        fits = int((MAX_BYTES / (3 * len(paths))) ** 0.5)
-        cause = f"{len(paths)} pictures of {size}x{size} are {total / 1024**3:.1f} GiB in memory"
-        fix = f"give a smaller size=; up to {fits} px fit into {MAX_BYTES / 1024**3:.0f} GiB"
-        listing.problems.append(Problem(str(listing.root), cause, fix))
-        return np.empty(0), 0
-    out = np.empty((len(paths), 3, size, size), np.uint8)
-    place = {path: k for k, path in enumerate(paths)}
+        known = len(listing.problems)
+        sizes = set(_each(lambda index, path: pictures.size_of(path), listing, "measuring"))
+        del listing.problems[known:]  # they come again with the decoding
+        side = sizes.pop() if len(sizes) == 1 else None
+        size = side[0] if side and side[0] == side[1] else DEFAULT_SIZE
+    count = len(listing.pictures)
+    if count * 3 * size * size > MAX_BYTES:
+        cause = f"{count} pictures of {size} px take {count * 3 * size**2 / 1024**3:.1f} GiB"
+        fits = int((MAX_BYTES / (3 * count)) ** 0.5)
+        listing.problem(listing.root, cause, f"give a smaller size=, at most {fits}")
+        return np.empty(0, np.uint8), 0
+    out = np.empty((count, 3, size, size), np.uint8)
 
-    def work(path: Path) -> bool:
-        array, several = read_picture(path)
-        out[place[path]] = fit_picture(array, size).transpose(2, 0, 1)
+    def work(index: int, path: Path) -> bool:
+        array, several = pictures.read_picture(path)
+        out[index] = pictures.fit_picture(array, size).transpose(2, 0, 1)
         return several
 
-    results = _each(work, paths, "decoding")
-    _add_errors(listing, results)
-    return out, sum(r is True for r in results)
+    return out, sum(filter(None, _each(work, listing, "decoding")))
 
 
 def cache_folder() -> Path:
@@ -257,10 +227,10 @@ def cache_folder() -> Path:
 
 
 def _cache_file(listing: Listing, size: int | None) -> Path:
-    digest = hashlib.sha256(repr(("v1", size)).encode() + os.fsencode(listing.root.resolve()))
+    digest = hashlib.sha256(os.fsencode(listing.root.resolve()) + repr(("v1", size)).encode())
     for path, label in listing.pictures:
         status = path.stat()
-        digest.update(b"\0" + os.fsencode(path.relative_to(listing.root)))
+        digest.update(b"\0" + os.fsencode(path))
         digest.update(repr((label, status.st_size, status.st_mtime_ns)).encode())
     return cache_folder() / f"folder-{digest.hexdigest()[:24]}.npz"
 
@@ -271,22 +241,20 @@ def _read_cache(file: Path, count: int) -> tuple[np.ndarray, int] | None:
             x, several = stored["x"], int(stored["several"])
     except Exception:  # missing, cut short, foreign: made anew
         return None
-    usable = x.dtype == np.uint8 and x.ndim == 4 and x.shape[:2] == (count, 3)
-    return (x, several) if usable else None
+    return (x, several) if x.dtype == np.uint8 and x.shape[:2] == (count, 3) else None
 
 
 def _write_cache(file: Path, x: np.ndarray, several: int) -> None:
     beside = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(beside, "wb") as stream:
-                np.savez(stream, x=x, several=several)
-            os.replace(beside, file)  # a reader sees the old file or the new one, never half of one
-        finally:
-            beside.unlink(missing_ok=True)
+        with open(beside, "wb") as stream:
+            np.savez(stream, x=x, several=several)
+        os.replace(beside, file)  # a reader sees the old file or the new one, never half of one
     except OSError as error:
         warnings.warn(f"decoded pictures not kept for next time: {error}", stacklevel=3)
+        if beside.exists():
+            beside.unlink()
 
 
 def image_folder(
@@ -303,7 +271,7 @@ def image_folder(
     there), or `root/<class>/*` alone; then `test_fraction` of each class, chosen by `seed`, is the
     test part. Classes are sorted as strings, as torchvision's ImageFolder does ("10" before "2").
     Each picture is read as `open_picture` does and fitted as `fit_picture` does. Without `size`,
-    pictures that are all the same square stay as they are; else `size` is 64, and `source` says so.
+    pictures that are all the same square stay as they are; else `size` is 64 (`source` says it).
 
     The decoded set is kept in `cache_folder()` and found again as long as no file changed its
     name, length or date; `cache=False` neither reads nor writes it. Its `name` is the first line
@@ -313,45 +281,39 @@ def image_folder(
     files, empty classes, fewer than two classes, different classes in the two parts, more than
     2 GiB of pixels. Raises ValueError for a size below 16 px or a fraction outside 0..1.
     """
-    if size is not None and size < MIN_SIDE:
-        raise ValueError(f"size is {size}; wanted at least {MIN_SIDE} pixels")
+    if size is not None and size < pictures.MIN_SIDE:
+        raise ValueError(f"size is {size}; wanted at least {pictures.MIN_SIDE} pixels")
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction}; wanted a number between 0 and 1")
     listing = _structure(root)
-    pictures = listing.pictures
     file = _cache_file(listing, size) if cache and not listing.problems else None
-    kept = _read_cache(file, len(pictures)) if file else None
+    kept = _read_cache(file, len(listing.pictures)) if file else None
     x, several = kept or _decode(listing, size)
     if listing.problems:
         raise FolderError(listing.root, listing.problems)
     if file and not kept:
         _write_cache(file, x, several)
-    whole = Split(torch.from_numpy(x), torch.tensor([label for _, label in pictures]))
+    whole = Split(torch.from_numpy(x), torch.tensor([label for _, label in listing.pictures]))
     if listing.test is None:
         train, test = (whole.subset(i) for i in stratified(whole.y, test_fraction, seed))
     else:
         count = len(listing.train)
         train, test = whole.subset(slice(None, count)), whole.subset(slice(count, None))
-    name = _name(listing, x.shape[-1])
-    notes = [f"Picture folder {listing.root.resolve().name}, {x.shape[-1]}x{x.shape[-1]} px"]
-    if several:
-        notes.append(f"first frame only of {several} animated or many-page file(s)")
-    if listing.ignored:
-        notes.append(f"{len(listing.ignored)} file(s) or link(s) ignored")
-    return Data(name, listing.classes, train, test, "; ".join(notes) + ".")
+    folder, side = listing.root.resolve().name, x.shape[-1]
+    source = f"Picture folder {folder}, {side}x{side} px"
+    source += f"; first frame only of {several} animated or many-page file(s)" if several else ""
+    source += f"; {len(listing.ignored)} file(s) or link(s) ignored" if listing.ignored else ""
+    return Data(_name(listing, side) or folder, listing.classes, train, test, source + ".")
 
 
-def _name(listing: Listing, size: int) -> str:
+def _name(listing: Listing, side: int) -> str:
     given = listing.root / "name.txt"
     if given.is_file():
-        lines = given.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        if lines:
-            return lines[0].strip()
+        return given.read_text(encoding="utf-8", errors="replace").strip().split("\n")[0].strip()
     # The well-known set as lossy JPEG files: results on it must not be taken for CIFAR-10's.
     copy = (
-        [c.lower() for c in listing.classes] == CIFAR10_CLASSES
-        and (len(listing.train), len(listing.test or ())) == (50_000, 10_000)
-        and size == 32
-        and all(re.search(r"\.jpe?g$", p.name, re.I) for p, _ in listing.pictures)
+        " ".join(listing.classes) == CIFAR10_CLASSES
+        and (len(listing.train), len(listing.test or ()), side) == (50_000, 10_000, 32)
+        and all(path.suffix.lower() in (".jpg", ".jpeg") for path, _ in listing.pictures)
     )
-    return "CIFAR-10, JPEG copy" if copy else listing.root.resolve().name
+    return "CIFAR-10, JPEG copy" if copy else ""

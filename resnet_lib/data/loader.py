@@ -22,18 +22,13 @@ def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
         raise TypeError(f"pictures have dtype {x.dtype}; wanted torch.uint8 with values 0..255")
     if x.dim() != 4 or x.shape[1] != len(mean):
         hint = " (channels last? permute(0, 3, 1, 2))" if x.shape[-1] == len(mean) else ""
-        raise ValueError(
-            f"pictures have shape {tuple(x.shape)}; wanted (N, {len(mean)}, H, W){hint}"
-        )
-    scale, shift = _affine(mean, std, x.device)
-    return x.float().mul_(scale.view(-1, 1, 1)).sub_(shift.view(-1, 1, 1))
-
-
-def _affine(mean, std, device) -> tuple[Tensor, Tensor]:
+        wanted = f"(N, {len(mean)}, H, W), as there are {len(mean)} means"
+        raise ValueError(f"pictures have shape {tuple(x.shape)}; wanted {wanted}{hint}")
     if len(mean) != len(std) or min(std) <= 0:
         raise ValueError(f"mean {mean} and std {std}: wanted equal lengths, and every std above 0")
-    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (mean, std))
-    return (1 / (255 * std)).float().to(device), (mean / std).float().to(device)
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (mean, std))
+    scale, shift = (v.to(x.device, torch.float32) for v in (1 / (255 * std), mean / std))
+    return x.float().mul_(scale).sub_(shift)
 
 
 class Loader:
@@ -73,19 +68,15 @@ class Loader:
         pad: int = 4,
     ):
         augment = (augment,) if isinstance(augment, str) else tuple(augment)
-        for name in augment:
-            if name not in AUGMENTATIONS:
-                raise ValueError(f"unknown augmentation {name!r}; known: {AUGMENTATIONS}")
+        if unknown := set(augment) - set(AUGMENTATIONS):
+            raise ValueError(f"unknown augmentation {unknown}; known: {AUGMENTATIONS}")
         if len(split) == 0:
             raise ValueError("the split is empty: no batch to make")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; wanted at least 1")
         if pad < 0:
             raise ValueError(f"pad is {pad}; wanted 0 or more pixels")
-        channels = split.x.shape[1]
-        if len(mean) != channels:
-            raise ValueError(f"{len(mean)} means for pictures with {channels} channels")
-        _affine(mean, std, "cpu")
+        normalise(split.x[:1], mean, std)  # raises for numbers that do not fit
         self.x, self.y = split.x.to(device), split.y.to(device)
         self.mean, self.std = tuple(mean), tuple(std)
         self.batch_size, self.augment, self.shuffle = batch_size, augment, shuffle
@@ -95,10 +86,8 @@ class Loader:
         lonely = shuffle and rest == 1 and batch_size > 1
         self._used = len(split) - (rest if drop_last or lonely else 0)
         if self._used == 0:
-            raise ValueError(
-                f"{len(split)} sample(s) and batch_size {batch_size} leave no batch to train on: "
-                "choose a smaller batch_size, or drop_last=False and at least two samples"
-            )
+            found = f"{len(split)} sample(s) in batches of {batch_size}"
+            raise ValueError(f"{found} leave no whole batch: choose a smaller batch_size")
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -115,32 +104,28 @@ class Loader:
             order = torch.randperm(count, generator=generator("order")).to(self.device)
         else:
             order = torch.arange(count, device=self.device)
-        offset = flip = None
-        if "crop" in self.augment:
-            offset = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator("crop"))
-            offset = offset.to(self.device)
-        if "flip" in self.augment:
-            flip = torch.randint(0, 2, (count,), generator=generator("flip"))
-            flip = flip.bool().to(self.device)
+        offset = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator("crop"))
+        flip = torch.randint(0, 2, (count, 1), generator=generator("flip")).bool()
+        offset, flip = offset.to(self.device), flip.to(self.device)
         for start in range(0, self._used, self.batch_size):
             index = order[start : min(start + self.batch_size, self._used)]
             x = self.x[index]
-            if offset is not None or flip is not None:
-                x = self._cut(x, index, offset, flip)
+            if self.augment:
+                x = self._cut(x, offset[index], flip[index])
             x = normalise(x, self.mean, self.std)
             layout = torch.channels_last if self.channels_last else torch.contiguous_format
             yield x.contiguous(memory_format=layout), self.y[index]
 
-    def _cut(self, x: Tensor, index: Tensor, offset: Tensor | None, flip: Tensor | None) -> Tensor:
+    def _cut(self, x: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
         """Crop and flip a uint8 batch by one look-up of every pixel; no loop over samples."""
         height, width = x.shape[2:]
         rows = torch.arange(height, device=x.device).expand(len(x), -1)
         columns = torch.arange(width, device=x.device).expand(len(x), -1)
-        if flip is not None:
-            columns = torch.where(flip[index][:, None], columns.flip(1), columns)
-        if offset is not None:
+        if "flip" in self.augment:
+            columns = torch.where(flip, columns.flip(1), columns)
+        if "crop" in self.augment:
             x = torch.nn.functional.pad(x, [self.pad] * 4)
-            rows, columns = rows + offset[index, :1], columns + offset[index, 1:]
+            rows, columns = rows + offset[:, :1], columns + offset[:, 1:]
         sample = torch.arange(len(x), device=x.device)[:, None, None]
         # Index tensors on both sides of a slice: the result comes out as (B, H, W, C), which seen
         # as (B, C, H, W) is the channels_last layout, without a copy.

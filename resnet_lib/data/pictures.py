@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ class PictureError(ValueError):
 
 @contextmanager
 def no_bomb_warning():
-    """Silence Pillow's warning of a large picture: `_open` has a lower limit and raises.
+    """Silence Pillow's warning of a large picture: `open_header` has a lower limit and raises.
 
     Entered by whoever starts the work, never in a worker thread: the list of filters is global.
     """
@@ -38,38 +38,36 @@ def no_bomb_warning():
         yield
 
 
-def _open(path: Path):
+def open_header(path: Path):
     """The open Pillow picture, header checked, pixels not yet decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    too_large = (
-        f"it has more than {MAX_PIXELS // 1_000_000} megapixels",
-        "make it smaller (a few hundred pixels a side are enough here)",
-    )
+    too_large = f"it has more than {MAX_PIXELS // 1_000_000} megapixels", "make it smaller"
     try:
         image = Image.open(path, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(path, *too_large) from None
     except UnidentifiedImageError:
         raise PictureError(path, *_foreign(path)) from None
-    except FileNotFoundError:
-        raise PictureError(path, "no such file", "check the path") from None
-    except PermissionError:
-        raise PictureError(path, "no permission to read it", "change its permissions") from None
+    except OSError as error:  # not there, a folder, not permitted
+        cause = f"it cannot be opened ({error.strerror or error})"
+        raise PictureError(path, cause, "check its path and permissions") from None
     except Exception as error:  # a damaged header can fail anywhere inside Pillow
         raise PictureError(path, f"its header is damaged ({error})", DOWNLOAD_AGAIN) from None
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        image.close()
+    if width * height <= MAX_PIXELS and min(width, height) >= MIN_SIDE:
+        return image
+    image.close()
+    if min(width, height) >= MIN_SIDE:
         raise PictureError(path, *too_large)
-    if min(width, height) < MIN_SIDE:
-        image.close()
-        raise PictureError(
-            path,
-            f"it is {width}x{height} pixels, below {MIN_SIDE} on a side",
-            "use a larger picture, or delete it",
-        )
-    return image
+    cause = f"it is {width}x{height} pixels, below {MIN_SIDE} on a side"
+    raise PictureError(path, cause, "use a larger picture, or delete it")
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels as the header states them; PictureError as `open_picture`."""
+    with open_header(path) as image:
+        return image.size
 
 
 def _foreign(path: Path) -> tuple[str, str]:
@@ -110,7 +108,7 @@ def read_picture(path: str | Path) -> tuple[np.ndarray, bool]:
     from PIL import ImageOps
 
     path = Path(path)
-    with _open(path) as opened:
+    with open_header(path) as opened:
         image = opened
         try:
             several = bool(getattr(image, "is_animated", False))
@@ -119,10 +117,8 @@ def read_picture(path: str | Path) -> tuple[np.ndarray, bool]:
             cause = f"it is cut short or damaged ({error})"
             raise PictureError(path, cause, DOWNLOAD_AGAIN) from None
         format = image.format  # lost when the picture is turned
-        try:
+        with suppress(Exception):  # an unreadable EXIF block says nothing about the pixels
             image = ImageOps.exif_transpose(image)
-        except Exception:  # an unreadable EXIF block says nothing about the pixels
-            pass
         try:
             array = _to_rgb(image, format)
         except ValueError as error:

@@ -1,0 +1,295 @@
+"""Turn a reader's answer, block or net into findings in plain words.
+
+One engine for all exercises: it runs the work, compares it with a reference, and says what is
+different, where, what was expected, and what to look at. It never raises for wrong work.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+GRADES = ("broken", "wasteful", "known variant")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference. `grade` is one of `GRADES`."""
+
+    grade: str
+    what: str
+    where: str = ""
+    expected: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.grade}: {f'{self.where}: ' if self.where else ''}{self.what}"
+        text += f"\n    expected: {self.expected}" if self.expected else ""
+        return text + (f"\n    hint: {self.hint}" if self.hint else "")
+
+
+@dataclass
+class Report:
+    """The findings about one piece of work. `answered` is False while nothing was filled in."""
+
+    subject: str
+    answered: bool = True
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Answered, and nothing broken."""
+        return self.answered and not any(f.grade == "broken" for f in self.findings)
+
+    def __repr__(self) -> str:
+        if not self.answered:
+            return f"{self.subject}: not answered yet"
+        head = f"{self.subject}: {'correct' if self.ok else 'not yet'}"
+        return "\n".join([head, *(f"  {f}" for f in self.findings)])
+
+
+def _unanswered(answer) -> bool:
+    return answer is None or answer is ...
+
+
+def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = None) -> Report:
+    """Compare named numbers with the expected ones; `...` or None means "not answered yet".
+
+    `hints[name]` maps a typical wrong value to the hint for it. Integers must be equal, floats
+    agree to 1 %.
+    """
+    if all(_unanswered(answers.get(name)) for name in expected):
+        return Report(subject, answered=False)
+    report = Report(subject)
+    for name, right in expected.items():
+        got = answers.get(name)
+        hint = (hints or {}).get(name, {})
+        if _unanswered(got):
+            report.findings.append(Finding("broken", "not answered yet", name))
+        elif isinstance(got, bool) or not isinstance(got, (int, float)):
+            report.findings.append(Finding("broken", f"{got!r} is not a number", name))
+        elif abs(got - right) > (0.01 * abs(right) if isinstance(right, float) else 0):
+            report.findings.append(
+                Finding("broken", f"{got} is not right", name, hint=hint.get(got, hint.get("", "")))
+            )
+    return report
+
+
+def function(subject: str, answer: Callable, reference: Callable, cases: list[tuple]) -> Report:
+    """Compare a reader's function with a reference on several argument tuples."""
+    if _unanswered(answer):
+        return Report(subject, answered=False)
+    report = Report(subject)
+    for case in cases:
+        where = f"with arguments {case}"
+        try:
+            got = answer(*case)
+        except NotImplementedError:
+            return Report(subject, answered=False)
+        except Exception as error:
+            report.findings.append(Finding("broken", _raised(error), where))
+            break
+        if _unanswered(got):
+            return Report(subject, answered=False)
+        right = reference(*case)
+        if got != right:
+            report.findings.append(Finding("broken", f"returns {got}", where, f"{right}"))
+            break
+    return report
+
+
+def module(
+    subject: str,
+    build: Callable[[], nn.Module],
+    reference: nn.Module,
+    input_shape: tuple[int, int, int],
+) -> Report:
+    """Compare a block, a stage or a net with a reference that uses the same layer names.
+
+    Args:
+        build: function without arguments that returns the reader's module.
+        reference: the same thing as it should be. It is not changed.
+        input_shape: (channels, height, width) of one input.
+
+    Looked at, in this order, until something is broken: building, running, output shape, weights
+    (names and shapes), and then, with the reference's weights copied in, outputs in train and in
+    eval mode, running statistics and gradients.
+    """
+    try:
+        net = build()
+    except NotImplementedError:
+        return Report(subject, answered=False)
+    except Exception as error:
+        return Report(subject, findings=[Finding("broken", _raised(error), "while building it")])
+    if _unanswered(net):
+        return Report(subject, answered=False)
+    report = Report(subject)
+    if not isinstance(net, nn.Module):
+        text = f"got a {type(net).__name__}, not a torch module"
+        hint = "a function that builds a stage has to return nn.Sequential(*blocks)"
+        report.findings.append(Finding("broken", text, "result", hint=hint))
+        return report
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, *input_shape, generator=generator)
+    reference = copy.deepcopy(reference)
+    for step in (_runs, _weights, _behaviour):
+        found = step(net, reference, x)
+        if found is None:
+            return Report(subject, answered=False)
+        report.findings += found
+        if not report.ok:
+            break
+    return report
+
+
+def _runs(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding] | None:
+    """None: forward is still to be written."""
+    with torch.no_grad():
+        want = tuple(copy.deepcopy(reference)(x).shape)
+        try:
+            out = copy.deepcopy(net)(x.clone())
+        except NotImplementedError:
+            return None
+        except Exception as error:
+            hint = (
+                ""
+                if "must match the size" not in str(error)
+                else (
+                    "the two sides of the addition differ in shape: does the shortcut follow the "
+                    "branch in channels and in stride?"
+                )
+            )
+            where = f"on an input of shape {tuple(x.shape)}"
+            return [Finding("broken", _raised(error), where, hint=hint)]
+    if not isinstance(out, Tensor):
+        hint = "does forward end with `return`?" if out is None else ""
+        return [Finding("broken", f"gives a {type(out).__name__}", "forward", "a tensor", hint)]
+    got = tuple(out.shape)
+    if got == want:
+        return []
+    hint = ""
+    if len(got) == 4 and got[2:] != want[2:]:
+        hint = "where is the stride? Only the first block of a stage strides"
+    elif len(got) == 4 or len(got) == 2:
+        hint = "how many channels leave the last layer?"
+    return [Finding("broken", f"{got}", "output shape", f"{want}", hint)]
+
+
+def _weights(net: nn.Module, reference: nn.Module, _x: Tensor) -> list[Finding]:
+    own, right = net.state_dict(), reference.state_dict()
+    found = []
+    for name in [k for k in own if k not in right][:4]:
+        if name.endswith("bias") and name.replace("bias", "weight") in right:
+            why = "batch normalisation follows and subtracts any constant: use bias=False"
+            found.append(Finding("wasteful", "a bias in front of BN", name, "no bias", why))
+        elif "downsample" in name:
+            hint = "a projection is needed only where the shape changes"
+            found.append(Finding("broken", "a weight too many", name, "no such weight", hint))
+        else:
+            found.append(Finding("broken", "a weight too many", name, "no such weight"))
+    for name in [k for k in right if k not in own][:4]:
+        hint = ""
+        if "downsample" in name:
+            hint = "the shape changes here, so the shortcut needs a 1x1 convolution and BN"
+        shape = tuple(right[name].shape)
+        found.append(Finding("broken", "is missing", name, f"a tensor of shape {shape}", hint))
+    for name in [k for k in right if k in own and own[k].shape != right[k].shape][:4]:
+        got, want = tuple(own[name].shape), tuple(right[name].shape)
+        hint = ""
+        if len(got) == 4 and got[0] == want[0]:
+            hint = "the number of input channels differs: what comes out of the layer before?"
+        found.append(Finding("broken", f"shape {got}", name, f"shape {want}", hint))
+    return found
+
+
+def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]:
+    with torch.no_grad():  # random gammas and betas, so that no BN hides behind 1 and 0
+        generator = torch.Generator().manual_seed(1)
+        for name, value in reference.state_dict().items():
+            if value.dtype.is_floating_point and value.dim() == 1 and "var" not in name:
+                value.copy_(
+                    torch.rand(value.shape, generator=generator) + 0.5 * ("mean" not in name)
+                )
+        for name, value in net.state_dict().items():
+            if name not in reference.state_dict():  # a needless bias: graded already
+                value.zero_()
+    net.load_state_dict(reference.state_dict(), strict=False)
+    outputs = {}
+    for mode in (True, False):
+        net.train(mode), reference.train(mode)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out, right = net(a), reference(b)
+        outputs[mode] = (out, right)
+        if not _close(out, right):
+            where = f"output in {'train' if mode else 'eval'} mode"
+            found = Finding(
+                "broken", "differs from the reference", where, hint=_why(net, reference, x)
+            )
+            return [found]
+        out.square().mean().backward(), right.square().mean().backward()
+        if not _close(a.grad, b.grad):
+            hint = "is something detached, or inside no_grad?"
+            return [Finding("broken", "the gradient of the input differs", "backward", hint=hint)]
+    for name, value in reference.state_dict().items():
+        if "running" in name and not _close(net.state_dict()[name], value):
+            hint = "is this layer called once, and only once, in forward?"
+            return [Finding("broken", "running statistics differ", name, hint=hint)]
+    return []
+
+
+def _why(net: nn.Module, reference: nn.Module, x: Tensor) -> str:
+    """Name the first part whose output differs, and test the usual suspects on it."""
+    seen: dict[str, dict[str, list[Tensor]]] = {"net": {}, "reference": {}}
+    for key, model in (("net", net), ("reference", reference)):
+        hooks = [
+            m.register_forward_hook(
+                lambda _m, _i, out, name=name, store=seen[key]: store.setdefault(name, []).append(
+                    out
+                )
+            )
+            for name, m in model.named_modules()
+            if name
+        ]
+        with torch.no_grad():
+            seen[key][""] = [model.eval()(x.clone())]
+        for hook in hooks:
+            hook.remove()
+    own, right = seen["net"], seen["reference"]
+    place = ""
+    for n in right:
+        if n and n in own and len(own[n]) == len(right[n]):
+            pairs = zip(own[n], right[n], strict=True)
+            if not all(_close(a, b) for a, b in pairs):
+                place = f"the first part that differs is {n}; look at what comes before it"
+                break
+    out = own[""][0]
+    relu = torch.relu
+    last = next((own[n][-1] for n in ("bn3", "bn2") if n in own), None)
+    if last is not None:
+        skip = own["downsample"][0] if "downsample" in own else x
+        if _close(out, relu(last)):
+            return "the shortcut is never added"
+        if last.shape == skip.shape:
+            if _close(out, relu(last) + skip) or _close(out, relu(last) + relu(skip)):
+                return "the ReLU comes before the addition; it belongs after it"
+            if _close(out, relu((last + skip) / 2)):
+                return "the two paths are averaged; they should be summed"
+    if out.min() < 0 <= right[""][0].min():
+        return "the output has negative values: the ReLU after the addition is missing"
+    missing = [n for n in right if n and n not in own and "." not in n]
+    if missing:
+        return f"{', '.join(missing)} never runs in your forward"
+    return place or "each layer is right by itself: look at the order in forward"
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    if a is None or b is None or a.shape != b.shape:
+        return False
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, b.abs().max().item()))
+
+
+def _raised(error: Exception) -> str:
+    first = (str(error).strip() or "no message").splitlines()[0]
+    return f"raises {type(error).__name__}: {first[:200]}"
