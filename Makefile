@@ -1,7 +1,6 @@
 # Needs Python 3.11 or newer with venv, and make. `make` alone lists what there is.
 PYTHON ?= python3
 PORT ?= 8000
-BRANCH ?=
 ARGS ?=
 
 VENV := .venv
@@ -32,8 +31,8 @@ serve: book  ## build and serve on this machine only (PORT=8000)
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 fork:  ## give the book your address: make fork REPO=https://github.com/me/mine [BRANCH=main]
-	@test -n "$(REPO)" || { echo "Say which: make fork REPO=https://github.com/me/mine"; exit 2; }
-	@$(STAMP) tools/stamp.py --fork "$(REPO)" $(if $(BRANCH),--branch "$(BRANCH)")
+	@test -n "$$REPO" || { echo "Say which: make fork REPO=https://github.com/me/mine"; exit 2; }
+	@$(STAMP) tools/stamp.py --fork "$$REPO" $${BRANCH:+--branch "$$BRANCH"}
 
 format: $(VENV)/.dev  ## let ruff fix and format
 	@$(PY) -m ruff check --fix .

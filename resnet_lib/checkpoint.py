@@ -5,6 +5,7 @@ that are published). Both hold a state dict and `meta`, a dict of plain values t
 build the net again and what it was trained on.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -59,10 +60,11 @@ def save(path: str | Path, state: dict[str, Tensor], meta: dict) -> None:
     if Path(path).suffix == ".safetensors":
         from safetensors.torch import save as to_bytes
 
-        data = to_bytes(state, metadata={"resnet_lib": text})
+        data = to_bytes(state, metadata={"resnet_lib": text, "sha256": _sum(state, text)})
     else:
         buffer = io.BytesIO()
-        torch.save({"state": state, "meta": json.loads(text)}, buffer)
+        content = {"state": state, "meta": json.loads(text), "sha256": _sum(state, text)}
+        torch.save(content, buffer)
         data = buffer.getvalue()
     write_atomic(path, data)
 
@@ -85,12 +87,16 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             from safetensors import safe_open
 
             with safe_open(path, framework="pt") as file:
-                meta = json.loads((file.metadata() or {}).get("resnet_lib", "{}"))
+                about = file.metadata() or {}
+                meta = json.loads(about.get("resnet_lib", "{}"))
                 state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
             ours = isinstance(content, dict) and {"state", "meta"} <= content.keys()
             state, meta = (content["state"], content["meta"]) if ours else (content, {})
+            about = content if ours else {}
+        if "sha256" in about and about["sha256"] != _sum(state, json.dumps(meta)):
+            raise ValueError("the checksum is wrong: the file was changed or damaged")
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
@@ -99,9 +105,20 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         ) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # the most common wrapping in other people's files
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    plain = isinstance(state, dict) and isinstance(meta, dict)
+    if not plain or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise CheckpointError(f"{path}: holds no state dict (names with tensors)")
     return strip_prefixes(state), meta
+
+
+def _sum(state: dict[str, Tensor], meta: str) -> str:
+    """A checksum over everything: neither format notices a flipped bit by itself."""
+    digest = hashlib.sha256(meta.encode())
+    for name in sorted(state):
+        value = state[name].contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ different, where, what was expected, and what to look at. It never raises for wr
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,11 @@ def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = No
     `hints[name]` maps a typical wrong value to the hint for it. Integers must be equal, floats
     agree to 1 %.
     """
+    if _unanswered(answers):
+        return Report(subject, answered=False)
+    if not isinstance(answers, dict):
+        text = f"got {_shown(answers)}, not a dict of named numbers"
+        return Report(subject, findings=[Finding("broken", text)])
     if all(_unanswered(answers.get(name)) for name in expected):
         return Report(subject, answered=False)
     report = Report(subject)
@@ -68,9 +74,9 @@ def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = No
         hint = (hints or {}).get(name, {})
         if _unanswered(got):
             report.findings.append(Finding("broken", "not answered yet", name))
-        elif isinstance(got, bool) or not isinstance(got, (int, float)):
-            report.findings.append(Finding("broken", f"{got!r} is not a number", name))
-        elif abs(got - right) > (0.01 * abs(right) if isinstance(right, float) else 0):
+        elif isinstance(got, bool) or not isinstance(got, Real):
+            report.findings.append(Finding("broken", f"{_shown(got)} is not a number", name))
+        elif not abs(got - right) <= (0.01 * abs(right) if isinstance(right, float) else 0):
             report.findings.append(
                 Finding("broken", f"{got} is not right", name, hint=hint.get(got, hint.get("", "")))
             )
@@ -84,18 +90,24 @@ def function(subject: str, answer: Callable, reference: Callable, cases: list[tu
     report = Report(subject)
     for case in cases:
         where = f"with arguments {case}"
+        right = reference(*copy.deepcopy(case))
         try:
-            got = answer(*case)
+            got = answer(*copy.deepcopy(case))
         except NotImplementedError:
             return Report(subject, answered=False)
         except Exception as error:
             report.findings.append(Finding("broken", _raised(error), where))
             break
-        if _unanswered(got):
+        if _unanswered(got) and case is cases[0]:
             return Report(subject, answered=False)
-        right = reference(*case)
-        if got != right:
-            report.findings.append(Finding("broken", f"returns {got}", where, f"{right}"))
+        try:
+            equal = bool(got == right)
+        except Exception:  # a tensor of several numbers is neither true nor false
+            equal = False
+        if not equal:
+            hint = "does every branch end with `return`?" if got is None else ""
+            found = Finding("broken", f"returns {_shown(got)}", where, f"{right}", hint)
+            report.findings.append(found)
             break
     return report
 
@@ -135,7 +147,10 @@ def module(
     x = torch.randn(2, *input_shape, generator=generator)
     reference = copy.deepcopy(reference)
     for step in (_runs, _weights, _behaviour):
-        found = step(net, reference, x)
+        try:
+            found = step(net, reference, x)
+        except Exception as error:  # for example only in eval mode, or only with gradients
+            found = [Finding("broken", _raised(error), "while comparing it with the reference")]
         if found is None:
             return Report(subject, answered=False)
         report.findings += found
@@ -224,70 +239,109 @@ def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]
         outputs[mode] = (out, right)
         if not _close(out, right):
             where = f"output in {'train' if mode else 'eval'} mode"
-            found = Finding(
-                "broken", "differs from the reference", where, hint=_why(net, reference, x)
-            )
-            return [found]
+            why = _why(net.train(mode), reference.train(mode), x)
+            return [Finding("broken", "differs from the reference", where, hint=why)]
+        if right.requires_grad and not out.requires_grad:
+            hint = "is it computed inside no_grad, or detached? Nothing could be learned"
+            return [Finding("broken", "the output carries no gradient", "backward", hint=hint)]
         out.square().mean().backward(), right.square().mean().backward()
         if not _close(a.grad, b.grad):
             hint = "is something detached, or inside no_grad?"
             return [Finding("broken", "the gradient of the input differs", "backward", hint=hint)]
-    for name, value in reference.state_dict().items():
-        if "running" in name and not _close(net.state_dict()[name], value):
-            hint = "is this layer called once, and only once, in forward?"
-            return [Finding("broken", "running statistics differ", name, hint=hint)]
+        for name, value in reference.state_dict().items():
+            if "running" in name and not _close(net.state_dict()[name], value):
+                hint = "is this layer called once, and only once, in forward?"
+                return [Finding("broken", "running statistics differ", name, hint=hint)]
     return []
+
+
+def _watch(model: nn.Module, x: Tensor) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """(input, output) of each call of each part, in the order in which the parts finish."""
+    calls: dict = {}
+
+    def hook_of(name: str):  # clones: an in-place layer behind it would change what is kept
+        return lambda _m, inputs, out: calls.setdefault(name, []).append(
+            (inputs[0].clone(), out.clone())
+        )
+
+    hooks = [m.register_forward_hook(hook_of(name)) for name, m in model.named_modules()]
+    with torch.no_grad():
+        model(x.clone())
+    for hook in hooks:
+        hook.remove()
+    return calls
 
 
 def _why(net: nn.Module, reference: nn.Module, x: Tensor) -> str:
     """Name the first part whose output differs, and test the usual suspects on it."""
-    seen: dict[str, dict[str, list[Tensor]]] = {"net": {}, "reference": {}}
-    for key, model in (("net", net), ("reference", reference)):
-        hooks = [
-            m.register_forward_hook(
-                lambda _m, _i, out, name=name, store=seen[key]: store.setdefault(name, []).append(
-                    out
-                )
-            )
-            for name, m in model.named_modules()
-            if name
-        ]
-        with torch.no_grad():
-            seen[key][""] = [model.eval()(x.clone())]
-        for hook in hooks:
-            hook.remove()
-    own, right = seen["net"], seen["reference"]
-    place = ""
-    for n in right:
-        if n and n in own and len(own[n]) == len(right[n]):
-            pairs = zip(own[n], right[n], strict=True)
-            if not all(_close(a, b) for a, b in pairs):
-                place = f"the first part that differs is {n}; look at what comes before it"
-                break
-    out = own[""][0]
+    own, right = _watch(net, x), _watch(reference, x)
+    layers = [n for n in right if list(reference.get_submodule(n).parameters(recurse=False))]
+    first = next(
+        (
+            n
+            for n in right
+            if n in own and len(own[n]) == len(right[n]) and not _same(own, right, n)
+        ),
+        "",
+    )
+    parent = first.rpartition(".")[0]
+    for block in dict.fromkeys((first, parent)):  # the block that goes wrong, in a stage or net
+        if block in own and (text := _block(block, own, right)):
+            return text
+    for n in layers:
+        if n not in own:
+            return f"{n} never runs in your forward"
+        if len(own[n]) != len(right[n]):
+            return f"{n} runs {len(own[n])} times in your forward, not {len(right[n])}"
+    if not first:
+        return "each layer is right by itself: look at the order in forward"
+    for (got, _), (wanted, _) in zip(own[first], right[first], strict=True):
+        if got.shape == wanted.shape and got.min() < 0 <= wanted.min():
+            return f"{first} gets negative values: a ReLU is missing before it"
+        if not _close(got, wanted):
+            return f"the first part that differs is {first}; look at what comes before it"
+    return (
+        f"{first} gets the right input, but its output differs: look at its settings and its "
+        "forward; is it in the right mode (train or eval)?"
+    )
+
+
+def _same(own: dict, right: dict, name: str) -> bool:
+    pairs = zip(own[name], right[name], strict=True)
+    return all(_close(a[1], b[1]) for a, b in pairs)
+
+
+def _block(name: str, own: dict, right: dict) -> str:
+    """The usual mistakes at the end of the residual block `name`, or ""."""
+    at = f"in block {name}: " if name else ""
+    dot = f"{name}." if name else ""
     relu = torch.relu
-    last = next((own[n][-1] for n in ("bn3", "bn2") if n in own), None)
-    if last is not None:
-        skip = own["downsample"][0] if "downsample" in own else x
-        if _close(out, relu(last)):
-            return "the shortcut is never added"
-        if last.shape == skip.shape:
-            if _close(out, relu(last) + skip) or _close(out, relu(last) + relu(skip)):
-                return "the ReLU comes before the addition; it belongs after it"
-            if _close(out, relu((last + skip) / 2)):
-                return "the two paths are averaged; they should be summed"
-    if out.min() < 0 <= right[""][0].min():
-        return "the output has negative values: the ReLU after the addition is missing"
-    missing = [n for n in right if n and n not in own and "." not in n]
-    if missing:
-        return f"{', '.join(missing)} never runs in your forward"
-    return place or "each layer is right by itself: look at the order in forward"
+    source, out = own[name][0]
+    last = next((own[dot + n][-1][1] for n in ("bn3", "bn2") if dot + n in own), None)
+    if last is None or name not in right:
+        return ""
+    skip = own[f"{dot}downsample"][0][1] if f"{dot}downsample" in own else source
+    if _close(out, relu(last)):
+        return f"{at}the shortcut is never added"
+    if last.shape == skip.shape:
+        if _close(out, relu(last) + skip) or _close(out, relu(last) + relu(skip)):
+            return f"{at}the ReLU comes before the addition; it belongs after it"
+        if _close(out, relu((last + skip) / 2)):
+            return f"{at}the two paths are averaged; they should be summed"
+    if out.min() < 0 <= right[name][0][1].min():
+        return f"{at}the output has negative values: the ReLU after the addition is missing"
+    return ""
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
     if a is None or b is None or a.shape != b.shape:
         return False
     return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, b.abs().max().item()))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _raised(error: Exception) -> str:

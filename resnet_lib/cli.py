@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, FileNotFoundError, FileExistsError, train.TrainingError) as error:
+    except (ValueError, OSError, train.TrainingError, data_module.DownloadError) as error:
         print(f"resnet_lib {arguments.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -144,7 +144,9 @@ def run_train(a: argparse.Namespace) -> None:
         raise FileExistsError(
             f"{out} already holds a run; name another folder with --out, or add --overwrite"
         )
-    if a.threads:
+    if a.threads is not None:
+        if a.threads < 1:
+            raise ValueError("--threads must be at least 1")
         torch.set_num_threads(a.threads)
     augment = () if a.augment in ("none", "") else tuple(a.augment.split(","))
     names = "epochs batch_size lr momentum weight_decay schedule warmup valid precision"
@@ -161,7 +163,7 @@ def run_train(a: argparse.Namespace) -> None:
     options = {"num_classes": len(data.classes), "in_channels": data.shape[0]}
     options |= parse_options(a.option)
     torch.manual_seed(a.seed)
-    net = create(a.model, **options)
+    net = build(a.model, options)
     print(f"data     {data.name}: {len(data.train)} training and {len(data.test)} test pictures")
     print(f"classes  {', '.join(f'{i} {c}' for i, c in enumerate(data.classes))}")
     print(f"net      {a.model}, {measure.count_parameters(net):,} parameters")
@@ -182,7 +184,9 @@ def run_train(a: argparse.Namespace) -> None:
 def run_evaluate(a: argparse.Namespace) -> None:
     """The `evaluate` command."""
     trained = predict.open_net(a.weights)
-    data = data_module.load(a.data, size=trained.meta["shape"][1])
+    # As in training: the seed decided which pictures of an undivided folder are for testing.
+    seed = trained.meta.get("recipe", {}).get("seed", 0)
+    data = data_module.load(a.data, size=trained.meta["shape"][1], seed=seed)
     if data.classes != trained.meta["classes"]:
         raise ValueError(
             f"{a.weights} was trained on the classes {trained.meta['classes']}, but {a.data} "
@@ -221,10 +225,12 @@ def run_summary(a: argparse.Namespace) -> None:
     if a.list or not a.model:
         print("\n".join(FACTORIES))
         return
-    net = create(a.model, **parse_options(a.option))
+    net = build(a.model, parse_options(a.option))
     cifar = isinstance(net.maxpool, torch.nn.Identity)
     side = 32 if cifar else 224
     shape = tuple(a.input) if a.input else (net.in_channels, side, side)
+    if min(shape) < 1:
+        raise ValueError(f"--input {shape}: all three numbers must be at least 1")
     rows = measure.layer_table(net, shape)
     print(f"{a.model}, input {shape}")
     print(f"{'layer':<28}{'kind':<18}{'output':>18}{'parameters':>14}{'MACs':>16}")
@@ -242,10 +248,20 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"--device {name}: use auto, cpu, cuda or cuda:1") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device {name}: use auto, cpu, cuda or cuda:1")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {name}: torch sees no GPU here; use --device cpu")
     return device
+
+
+def build(model: str, options: dict) -> torch.nn.Module:
+    """The net; a ValueError names the options where they make no sense."""
+    try:
+        return create(model, **options)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"{model} cannot be built with {options}: {error}") from None
 
 
 def parse_options(pairs: list[str]) -> dict:

@@ -5,6 +5,7 @@ data colours are CSS variables of the book's style sheet with middle-bright fall
 without it (Colab, Jupyter). Alt text is required; a caption is shown below the figure.
 """
 
+import hashlib
 import html
 import io
 import re
@@ -93,14 +94,24 @@ def to_svg(figure) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    # A style element would reach out of the drawing to the whole page.
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)
+    svg = svg.replace("<svg ", '<svg stroke-linejoin="round" stroke-linecap="butt" ', 1)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"font(-family)?: ([0-9.]+px )?'DejaVu Sans'[^;\"]*", _page_font, svg)
     svg = svg.replace(INK, "currentColor")
     for name, colour in PALETTE.items():
         svg = svg.replace(colour, f"var(--rl-{name}, {colour})")
-    return re.sub(r"\n\s*", "\n", svg)
+    return _own_ids(re.sub(r"\n\s*", "\n", svg))
+
+
+def _own_ids(svg: str) -> str:
+    """Drop ids that nothing refers to; make the others unlike those of every other drawing."""
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
+    mark = "f" + hashlib.sha256(svg.encode()).hexdigest()[:10]
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{mark}-{m[1]}"' if m[1] in used else "", svg)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{mark}-", svg)
 
 
 def _page_font(match: re.Match) -> str:
@@ -130,16 +141,12 @@ def curves(
     history: Sequence[dict], *, alt: str, caption: str = "", epochs: int | None = None
 ) -> Picture:
     """Loss and accuracy against the epoch, training and validation, from rows of `train.fit`."""
-    return Picture([to_svg(f) for f in _curve_figures(history, epochs)], alt, caption, width=440)
-
-
-def _curve_figures(history, epochs):
-    figures = []
+    svgs = []
     for key, title, unit in (("loss", "Loss", "nats"), ("accuracy", "Accuracy", "%")):
         with drawing(4.2, 3.1) as figure:
             draw_curve(figure.add_subplot(), history, key, f"{title} ({unit})", epochs)
-            figures.append(figure)
-    return figures
+            svgs.append(to_svg(figure))
+    return Picture(svgs, alt, caption, width=440)
 
 
 def draw_curve(axes, history, key: str, ylabel: str, epochs: int | None = None) -> None:

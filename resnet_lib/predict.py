@@ -53,7 +53,10 @@ def open_net(path: str | Path = BOOKS_OWN_NET) -> Trained:
             f"{path}: holds weights but does not say {', '.join(missing)}. It was not written by "
             "`resnet_lib train`; build the net yourself and use checkpoint.load_weights"
         )
-    net = models.create(meta["model"], **meta.get("options", {}))
+    try:
+        net = models.create(meta["model"], **meta.get("options", {}))
+    except (TypeError, ValueError) as error:
+        raise checkpoint.CheckpointError(f"{path}: its net cannot be built: {error}") from None
     checkpoint.load_weights(net, state, str(path))
     return Trained(net.eval(), meta)
 

@@ -13,6 +13,34 @@ from pathlib import Path
 import torch
 
 
+def describe(data, model: str, options: dict) -> dict:
+    """What a checkpoint says, in plain values, so that others can build the net and use it.
+
+    `data` is a `data.Data`.
+    """
+    return {
+        "model": model,
+        "options": options,
+        "classes": list(data.classes),
+        "shape": list(data.shape),
+        "mean": [round(float(m), 6) for m in data.mean],
+        "std": [round(float(s), 6) for s in data.std],
+        "data": data.name,
+        "data_source": data.source,
+        "data_fingerprint": data.fingerprint,
+    }
+
+
+def epoch_line(row: dict, epochs: int) -> str:
+    """One epoch in one line, for logs and notebooks."""
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  lr {row['lr']:.4f}  "
+        f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:5.1f} %  "
+        f"valid loss {row['valid_loss']:.3f} acc {row['valid_accuracy']:5.1f} %  "
+        f"{row['seconds']:.1f} s"
+    )
+
+
 @cache
 def source_hash() -> str:
     """First 16 hex digits of a SHA-256 over all Python files of the package."""

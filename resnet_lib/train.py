@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import checkpoint, records
-from .data import Data, Loader, Split, split_validation
+from .data import AUGMENTATIONS, Data, Loader, Split, split_validation
 
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
 PRECISIONS = ("fp32", "bf16")
@@ -62,6 +63,10 @@ class Recipe:
             "weight_decay": (self.weight_decay >= 0, "0 or more"),
             "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
             "warmup": (0 <= self.warmup < 1, "a share from 0 to below 1"),
+            "augment": (
+                isinstance(self.augment, tuple) and set(self.augment) <= set(AUGMENTATIONS),
+                f"a tuple of any of {', '.join(AUGMENTATIONS)}",
+            ),
             "valid": (0 < self.valid < 1, "a share between 0 and 1"),
             "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         }
@@ -135,13 +140,14 @@ def fit(
         mean, std: per channel, from the training pictures, in units of 0..1.
         out: a folder. After each epoch `last.pt`, `history.json` and, if it was the best so
             far, `best.pt` are written there.
-        meta: plain values stored in the checkpoints (see `describe`).
+        meta: plain values stored in the checkpoints (see `records.describe`).
         on_epoch: called with the result so far after each epoch, for live plots.
 
     The net ends with the last epoch's weights; load `result.best` to use the best one.
 
     Raises:
-        TrainingError: if the loss is no longer finite.
+        TrainingError: if the loss or a weight is no longer finite, or the memory is too small.
+        ValueError: if a label does not fit the net's number of classes.
     """
     device = torch.device(device)
     format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -169,14 +175,17 @@ def fit(
             lr = learning_rate(recipe, step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            with autocast(device, recipe.precision):
-                logits = net(x)
-                loss = F.cross_entropy(logits, y)
-            if step % 50 == 0 or device.type == "cpu":  # on a GPU, asking makes it wait
-                _must_be_finite(loss, epoch, step, lr, out)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            with _memory_explained(len(y)):
+                with autocast(device, recipe.precision):
+                    logits = net(x)
+                    if step == 0:
+                        _labels_fit(train.y, logits)
+                    loss = F.cross_entropy(logits, y)
+                if step % 50 == 0 or device.type == "cpu":  # on a GPU, asking makes it wait
+                    _must_be_finite(loss, epoch, step, lr, out)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
             # Sums stay on the device; each picture counts once, also in a short last batch.
             loss_sum += loss.detach() * len(y)
             right += (logits.detach().argmax(1) == y).sum()
@@ -184,6 +193,10 @@ def fit(
             step += 1
         _must_be_finite(loss_sum, epoch, step, lr, out)
         checked = evaluate(net, valid, mean=mean, std=std, precision=recipe.precision)
+        state = checkpoint.snapshot(net)
+        # A last step too far spoils the weights after a loss that was still finite.
+        size = sum(v.double().abs().sum() for v in state.values())
+        _must_be_finite(size + checked.loss, epoch, step, lr, out)
         row = {
             "epoch": epoch,
             "lr": lr,
@@ -194,10 +207,10 @@ def fit(
             "seconds": time.perf_counter() - began,
         }
         result.history.append(row)
-        result.last = checkpoint.snapshot(net)
+        result.last = state
         best = max(result.history, key=lambda r: r["valid_accuracy"])["epoch"]
         if best == epoch:
-            result.best_epoch, result.best = epoch, result.last
+            result.best_epoch, result.best = epoch, checkpoint.snapshot(net)
         if out is not None:
             about = {**(meta or {}), "recipe": asdict(recipe), **row}
             checkpoint.save(Path(out) / "last.pt", result.last, about)
@@ -207,7 +220,7 @@ def fit(
                 Path(out) / "history.json", json.dumps(result.history, indent=1).encode()
             )
         if not quiet:
-            print(epoch_line(row, recipe.epochs), flush=True)
+            print(records.epoch_line(row, recipe.epochs), flush=True)
         if on_epoch is not None:
             on_epoch(result)
     return result
@@ -232,7 +245,7 @@ def fit_and_test(
     """
     began = time.perf_counter()
     train, valid = split_validation(data.train, recipe.valid, recipe.seed)
-    meta = describe(data, model, options or {})
+    meta = records.describe(data, model, options or {})
     where = {"device": device, "out": out, "meta": meta, "on_epoch": on_epoch, "quiet": quiet}
     result = fit(net, train, valid, recipe, mean=data.mean, std=data.std, **where)
     test = {"pictures": len(data.test), "best_epoch": result.best_epoch}
@@ -258,21 +271,6 @@ def fit_and_test(
     return result, record
 
 
-def describe(data: Data, model: str, options: dict) -> dict:
-    """Plain values that a checkpoint needs so that others can build the net and use it."""
-    return {
-        "model": model,
-        "options": options,
-        "classes": list(data.classes),
-        "shape": list(data.shape),
-        "mean": [round(float(m), 6) for m in data.mean],
-        "std": [round(float(s), 6) for s in data.std],
-        "data": data.name,
-        "data_source": data.source,
-        "data_fingerprint": data.fingerprint,
-    }
-
-
 @torch.no_grad()
 def evaluate(
     net: nn.Module, split: Split, *, mean, std, batch_size: int = 500, precision: str = "fp32"
@@ -289,20 +287,18 @@ def evaluate(
     net.eval()
     loss, predicted, probability = 0.0, [], []
     loader = Loader(split, batch_size, mean=mean, std=std, device=device)
-    for x, y in loader.epoch(0):
-        with autocast(device, precision):
-            logits = net(x)
-        logits = logits.float()
-        if int(y.max()) >= logits.shape[1]:
-            raise ValueError(
-                f"label {int(y.max())} does not fit a net with {logits.shape[1]} classes; "
-                "build it with num_classes=len(data.classes)"
-            )
-        loss += F.cross_entropy(logits, y, reduction="sum").item()
-        p, c = logits.softmax(1).max(1)
-        predicted.append(c.cpu())
-        probability.append(p.cpu())
-    net.train(was_training)
+    try:
+        for x, y in loader.epoch(0):
+            with autocast(device, precision):
+                logits = net(x)
+            logits = logits.float()
+            _labels_fit(y, logits)
+            loss += F.cross_entropy(logits, y, reduction="sum").item()
+            p, c = logits.softmax(1).max(1)
+            predicted.append(c.cpu())
+            probability.append(p.cpu())
+    finally:
+        net.train(was_training)
     classes = torch.cat(predicted)
     right = (classes == split.y.cpu()).double().mean().item()
     return Evaluation(loss / len(split), 100 * right, len(split), classes, torch.cat(probability))
@@ -313,24 +309,35 @@ def autocast(device: torch.device, precision: str):
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def epoch_line(row: dict, epochs: int) -> str:
-    """One epoch in one line, for logs and notebooks."""
-    return (
-        f"epoch {row['epoch']:>3}/{epochs}  lr {row['lr']:.4f}  "
-        f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:5.1f} %  "
-        f"valid loss {row['valid_loss']:.3f} acc {row['valid_accuracy']:5.1f} %  "
-        f"{row['seconds']:.1f} s"
-    )
+@contextmanager
+def _memory_explained(batch_size: int):
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise TrainingError(
+            f"the GPU's memory is too small for batch_size={batch_size}; try {batch_size // 2} "
+            "with the learning rate made smaller by the same factor, or a smaller net or picture"
+        ) from None
 
 
-def _must_be_finite(loss: Tensor, epoch: int, step: int, lr: float, out) -> None:
-    if torch.isfinite(loss):
+def _labels_fit(y: Tensor, logits: Tensor) -> None:
+    low, high, classes = int(y.min()), int(y.max()), logits.shape[1]
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"label {low if low < 0 else high} does not fit a net with {classes} classes; "
+            "build it with num_classes=len(data.classes)"
+        )
+
+
+def _must_be_finite(value: Tensor, epoch: int, step: int, lr: float, out) -> None:
+    if torch.isfinite(value):
         return
-    kept = f" The last finite checkpoint is kept in {out}." if out is not None else ""
+    saved = out is not None and epoch > 1  # an older file there is from another run
+    kept = f" The last finite checkpoint is kept in {out}." if saved else ""
     raise TrainingError(
-        f"the loss became {loss.item()} at step {step} (epoch {epoch}, learning rate {lr:.4g}). "
-        "Most often the learning rate is too high: try a tenth of it, a longer warm-up, or "
-        f"fp32 instead of bf16.{kept}"
+        f"the loss or a weight became {value.item()} at step {step} (epoch {epoch}, learning "
+        f"rate {lr:.4g}). Most often the learning rate is too high: try a tenth of it, a longer "
+        f"warm-up, or fp32 instead of bf16.{kept}"
     )
 
 

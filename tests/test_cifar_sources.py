@@ -166,6 +166,11 @@ def test_without_a_stated_length_the_checksum_still_decides(server, tmp_path, ki
     assert whole(tmp_path) and ("good" in kinds(server)) == (kind != "no-length")
 
 
+def test_a_source_that_does_not_stop_is_left_at_the_stated_size(server, tmp_path):
+    with pytest.raises(DownloadError, match="sends more than 300,000 bytes"):
+        get(server, tmp_path, "longer-no-length")
+
+
 def test_a_dead_source_is_left_for_the_next(server, tmp_path, dead_url):
     get(server, tmp_path, dead_url, "good")
     assert whole(tmp_path)

@@ -606,6 +606,27 @@ def test_whole_net_against_the_equations(block, kind, stride_in, stem):
         torch.testing.assert_close(net(x), net_by_hand(net, x, kind, stride_in, stem))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("cin", [4, 8])
+@pytest.mark.parametrize("kind", SHORTCUTS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_lone_block_against_the_equations(block, kind, cin, stride):
+    """Also a stride without new channels and new channels without a stride, rare in the nets."""
+    cls = BLOCKS[block]
+    downsample = make_shortcut(kind, cin, 8, stride, normalise=not cls.preactivation)
+    m = cls(cin, 8 // cls.expansion, stride, downsample, residual=kind != "none")
+    m = stir(m).double().eval()
+    x = seeded(2, cin, 7, 6).double()
+    with torch.no_grad():
+        if cls.preactivation:
+            wanted = preact_by_hand(m, x, kind, False, "3x3")
+        else:
+            wanted = branch_by_hand(m, x)
+            wanted = wanted if kind == "none" else wanted + shortcut_by_hand(m, kind, x)
+            wanted = wanted.clamp(min=0)
+        torch.testing.assert_close(m(x), wanted)
+
+
 @pytest.mark.parametrize("block", sorted(IS_PREACT))
 def test_preactivation_net_in_train_mode(block):
     """The equations again with batch statistics: gradients and running statistics agree too."""

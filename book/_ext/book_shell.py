@@ -43,6 +43,12 @@ def first_paragraph(doctree) -> str:
 
 
 def page_context(app, pagename, templatename, context, doctree):
+    if not str(app.env.doc2path(pagename)).endswith(".ipynb"):  # Colab opens notebooks only
+        context["header_buttons"] = [
+            button
+            for button in context.get("header_buttons", [])
+            if button.get("label") != "launch-buttons"
+        ]
     for kind in ("script_files", "css_files"):
         if kind in context:
             context[kind] = [asset for asset in context[kind] if _wanted(asset)]

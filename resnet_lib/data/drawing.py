@@ -104,7 +104,7 @@ def _chunk(seed: int, part: str, number: int, size: int, rotation: float):
     turn = 2 * np.pi
 
     # Background: two close colours, as a gradient or as stripes.
-    level, lift = draw(0.2, 0.8), draw(-0.12, 0.12)
+    level, lift = draw(0.2, 0.8), draw(-0.1, 0.1)
     first = colour((level + lift)[:, :, 0, None], 0.28)
     second = colour((level - lift)[:, :, 0, None], 0.28)
     cx, cy = direction(draw(0, turn))
@@ -115,15 +115,15 @@ def _chunk(seed: int, part: str, number: int, size: int, rotation: float):
 
     # Clutter: up to three small discs beneath the shape.
     for _ in range(3):
-        present = draw(0, 1) < 0.6
-        radius = draw(0.06, 0.18)
+        present = draw(0, 1) < 0.5
+        radius = draw(0.06, 0.16)
         dx, dy = x - draw(-1, 1), y - draw(-1, 1)
         spot = np.clip(0.5 - _disc(dx, dy, radius) * half, 0, 1)
         paint(colour(draw(0.1, 0.9), 0.4), spot * present)
 
     # The shape, lighter or darker than its ground by a known contrast, faintly striped.
     cx, cy = direction(draw(-1, 1) * (rotation * np.pi / 180))
-    scale, aspect = draw(0.45, 0.8), draw(0.85, 1.15)
+    scale, aspect = draw(0.5, 0.8), draw(0.85, 1.15)
     dx, dy = x - draw(-0.22, 0.22), y - draw(-0.22, 0.22)
     u = (cx * dx + cy * dy) / (scale * aspect)
     v = (cx * dy - cy * dx) / scale
@@ -131,15 +131,15 @@ def _chunk(seed: int, part: str, number: int, size: int, rotation: float):
     for k, name in enumerate(CLASSES):
         members = labels == k
         outline[members] = OUTLINES[name](u[members], v[members])
-    contrast = draw(0.16, 0.45) * np.where(level < draw(0.42, 0.58), 1, -1).astype(np.float32)
+    contrast = draw(0.22, 0.48) * np.where(level < draw(0.42, 0.58), 1, -1).astype(np.float32)
     body = colour((level + contrast)[:, :, 0, None], 0.45)
     grain = wave(draw(2, 4), draw(0, turn), draw(0, 1)) * draw(0, 0.16)
     body = body + (grain[:, None] - 0.06) * np.sign(-contrast)[:, None]
     paint(body, np.clip(0.5 - outline * (scale * half), 0, 1))
 
-    # A small rectangle in front of about every second shape.
-    present = draw(0, 1) < 0.5
-    wide, high = draw(0.12, 0.36), draw(0.1, 0.26)
+    # A small rectangle in front of two shapes in five.
+    present = draw(0, 1) < 0.4
+    wide, high = draw(0.1, 0.32), draw(0.08, 0.22)
     dx, dy = np.abs(x - draw(-0.7, 0.7)) - wide, np.abs(y - draw(-0.7, 0.7)) - high
     block = np.clip(0.5 - np.maximum(dx, dy) * half, 0, 1)
     paint(colour(draw(0.1, 0.9), 0.4), block * present)
@@ -150,7 +150,7 @@ def _chunk(seed: int, part: str, number: int, size: int, rotation: float):
     noise = rng.random(picture.shape, dtype=np.float32)
     noise += rng.random(picture.shape, dtype=np.float32)
     noise -= 1
-    noise *= draw(0.01, 0.1)[:, None]
+    noise *= draw(0.01, 0.08)[:, None]
     picture += noise
     np.clip(picture, 0, 1, out=picture)
     return (picture * 255 + 0.5).astype(np.uint8), labels
@@ -173,7 +173,7 @@ def shapes10(
     """Ten silhouettes on busy backgrounds, uint8 (N, 3, size, size); no network, two seconds.
 
     disc, ring, square, triangle, plus, star, crescent, bar, L and T: turned by up to ±`rotation`
-    degrees, 45 to 80 % of the half width in size, moved, stretched, striped, cluttered, partly
+    degrees, 50 to 80 % of the half width in size, moved, stretched, striped, cluttered, partly
     hidden, lit from one side, with noise. Colour says nothing about the class.
 
     The same on every machine for the same `seed`; test pictures come from a stream of their own,

@@ -1,0 +1,362 @@
+"""Weights files: what goes in comes out, and nothing bad gets in, whatever happens to the file."""
+
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from resnet_lib import checkpoint, create
+from resnet_lib.checkpoint import CheckpointError, load, load_weights, save, snapshot
+
+ROOT = Path(__file__).resolve().parent.parent
+META = {"model": "resnet20", "classes": ["a", "é"], "mean": [0.5, 0.1], "epoch": 3, "none": None}
+FORMATS = [".pt", ".safetensors"]
+SMALL = {"widths": [2, 2, 4], "num_classes": 3}
+
+
+def net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return create("resnet20", **SMALL)
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(params=FORMATS)
+def file(request, tmp_path):
+    path = tmp_path / f"net{request.param}"
+    save(path, net().state_dict(), META)
+    return path
+
+
+# --- what goes in comes out
+
+
+def test_round_trip(file):
+    state, meta = load(file)
+    assert same(state, net().state_dict()) and meta == META
+    assert {v.dtype for v in state.values()} == {torch.float32, torch.int64}
+    other = net(seed=1)
+    load_weights(other, state)
+    assert same(other.state_dict(), net().state_dict())
+    assert [p.name for p in file.parent.iterdir()] == [file.name]  # nothing left beside it
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_round_trip_of_odd_tensors(tmp_path, suffix):
+    state = {
+        "half": torch.randn(3).to(torch.bfloat16),
+        "scalar": torch.tensor(7),
+        "empty": torch.empty(0, 4),
+        "yes": torch.tensor([True, False]),
+        "transposed": torch.randn(3, 4).t(),
+        "channels last": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        "parameter": nn.Parameter(torch.randn(2)),
+    }
+    save(tmp_path / f"odd{suffix}", state, {})
+    read, meta = load(tmp_path / f"odd{suffix}")
+    assert meta == {} and same(read, state)
+    assert not any(v.requires_grad for v in read.values())
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.module."]
+)
+def test_prefixes_of_wrappers_are_stripped(tmp_path, prefix):
+    wrapped = {prefix + k: v for k, v in net().state_dict().items()}
+    torch.save(wrapped, tmp_path / "wrapped.pt")
+    state, meta = load(tmp_path / "wrapped.pt")
+    assert same(state, net().state_dict()) and meta == {}
+    other = net(seed=1)
+    load_weights(other, wrapped)  # also straight from memory
+    assert same(other.state_dict(), net().state_dict())
+
+
+def test_a_prefix_of_only_some_keys_belongs_to_the_net():
+    state = {"module.weight": torch.ones(1), "bias": torch.ones(1)}
+    assert checkpoint.strip_prefixes(state) == state
+    assert checkpoint.strip_prefixes({}) == {}
+
+
+def test_a_bare_state_dict_and_the_usual_wrapping_are_read(tmp_path):
+    torch.save(net().state_dict(), tmp_path / "bare.pth")
+    torch.save({"state_dict": net().state_dict(), "epoch": 3}, tmp_path / "usual.pth")
+    assert same(load(tmp_path / "bare.pth")[0], net().state_dict())
+    assert same(load(tmp_path / "usual.pth")[0], net().state_dict())
+
+
+def test_a_snapshot_is_a_copy():
+    model = net()
+    before = model.fc.weight.detach().clone()
+    kept, view = snapshot(model), model.state_dict()
+    with torch.no_grad():
+        model.fc.weight.zero_()
+    assert torch.equal(kept["fc.weight"], before) and not kept["fc.weight"].requires_grad
+    assert view["fc.weight"].abs().sum() == 0  # why it is needed: a state dict is no copy
+    assert kept.keys() == view.keys()
+
+
+# --- a state that does not fit
+
+
+def test_all_that_does_not_fit_is_in_one_message_and_nothing_is_changed():
+    state = snapshot(net(seed=1))
+    state["fc.weight"] = torch.zeros(5, 4)
+    state["stranger"] = state.pop("bn1.bias")
+    del state["layer3.0.conv1.weight"]
+    model = net()
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(model, state, "some.pt")
+    text = str(caught.value)
+    assert text.startswith("some.pt does not fit this ResNet. ")
+    assert "2 missing in the file: bn1.bias, layer3.0.conv1.weight" in text
+    assert "1 unknown to the net: stranger" in text
+    assert "1 of another shape: fc.weight (file (5, 4), net (3, 4))" in text
+    assert same(model.state_dict(), net().state_dict())
+
+
+def test_a_long_list_is_cut_with_a_count():
+    with pytest.raises(CheckpointError, match=r"and \d+ more"):
+        load_weights(net(), {}, "empty.pt")
+
+
+# --- files that are no weights
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    text = str(caught.value)
+    assert str(path) in text and "weights_only=False" not in text
+    return text
+
+
+def test_a_file_cut_short_is_refused(file):
+    whole = file.read_bytes()
+    cuts = [1, 4, 8, 9, 100, len(whole) // 3, len(whole) // 2, len(whole) - 100, len(whole) - 1]
+    for cut in cuts:
+        file.write_bytes(whole[:cut])
+        assert "not a readable weights file" in refused(file), cut
+
+
+def test_every_flipped_bit_is_noticed(file):
+    """A file with a wrong weight in it is worse than no file."""
+    whole = file.read_bytes()
+    values = net().state_dict()["layer1.0.conv1.weight"].numpy().tobytes()
+    start = whole.index(values)
+    places = [start, start + len(values) // 2, start + len(values) - 1]
+    places += [whole.index(b"resnet20")]  # and one in what the file says about the net
+    for place in places:
+        broken = bytearray(whole)
+        broken[place] ^= 4
+        file.write_bytes(broken)
+        assert "not a readable weights file" in refused(file), place
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>404</html>", b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04", os.urandom(999)],
+    ids=["empty", "web page", "picture", "zip", "noise"],
+)
+def test_foreign_files_are_refused(tmp_path, suffix, content):
+    path = tmp_path / f"foreign{suffix}"
+    path.write_bytes(content)
+    assert "not a readable weights file" in refused(path)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    assert "there is no such weights file" in refused(tmp_path / "nowhere.pt")
+    assert "there is no such weights file" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        {"epoch": 3},
+        {1: torch.zeros(1)},
+        torch.zeros(2),
+        {"state": 5, "meta": {}},
+        {"state": {"a": torch.zeros(1)}, "meta": 5},
+        {"model": {"a": torch.zeros(1)}, "optimizer": {}},
+    ],
+    ids=["list", "numbers", "keys", "tensor", "state", "meta", "foreign"],
+)
+def test_plain_values_that_are_no_state_dict(tmp_path, content):
+    torch.save(content, tmp_path / "other.pt")
+    assert "holds no state dict" in refused(tmp_path / "other.pt")
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("way", ["torch", "torch, old format", "pickle"])
+def test_code_in_a_file_is_never_executed(tmp_path, way):
+    path, mark = tmp_path / "evil.pt", tmp_path / "executed"
+    content = {"state": {"a": torch.zeros(1), "b": Evil(mark)}, "meta": {}}
+    if way == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=way == "torch")
+    refused(path)
+    assert not mark.exists()
+    if way == "pickle":  # the trap is armed: an unsafe reader would have run it
+        pickle.loads(path.read_bytes())
+        assert mark.exists()
+
+
+# --- saving
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(
+    "value", [np.float32(0.5), np.int64(3), Path("x"), torch.tensor(1.0), {1, 2}], ids=type
+)
+def test_meta_that_would_make_the_file_unreadable_is_refused(tmp_path, suffix, value):
+    path = tmp_path / f"net{suffix}"
+    save(path, net().state_dict(), META)
+    with pytest.raises(CheckpointError, match="meta must be plain values"):
+        save(path, net(seed=1).state_dict(), {"accuracy": value})
+    assert same(load(path)[0], net().state_dict())  # the old file is as it was
+
+
+def test_a_numpy_float64_becomes_a_plain_number(tmp_path):
+    """It is a subclass of float and looks harmless, but a pickled one could not be read."""
+    save(tmp_path / "net.pt", net().state_dict(), {"accuracy": np.float64(0.5)})
+    value = load(tmp_path / "net.pt")[1]["accuracy"]
+    assert type(value) is float and value == 0.5
+
+
+def test_a_file_that_cannot_be_flushed_leaves_the_old_one(file, monkeypatch):
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(file, net(seed=1).state_dict(), META)
+    assert same(load(file)[0], net().state_dict())
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+LIMITED = """
+import resource, signal, sys
+import torch
+from resnet_lib import checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing raises OSError, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    checkpoint.save(sys.argv[1], {"a": torch.ones(50_000)}, {})
+except OSError as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are a Unix matter")
+def test_a_real_limit_on_file_size_leaves_the_old_file(tmp_path):
+    path = tmp_path / "net.pt"
+    save(path, {"a": torch.zeros(3)}, {"old": True})
+    done = child(LIMITED, path).communicate(timeout=120)
+    assert done[0].startswith("refused: "), done
+    assert load(path)[1] == {"old": True}
+    assert [p.name for p in tmp_path.iterdir()] == ["net.pt"]
+
+
+def child(code: str, path: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+FORKING = """
+import os, signal, sys
+import torch
+from resnet_lib import checkpoint
+
+torch.set_num_threads(1)
+print("ready", flush=True)
+for line in sys.stdin:  # one process for each kill, forked: importing torch anew takes seconds
+    pid = os.fork()
+    if pid == 0:
+        k = int(line)
+        while True:
+            state = {"a": torch.full((400_000,), float(k))}
+            checkpoint.save(sys.argv[1], state, {"k": k})
+            os.write(1, f"saved {k}\\n".encode())
+            k += 1
+    print("child", pid, flush=True)
+    os.waitpid(pid, 0)
+    print("killed", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kills", [12, pytest.param(150, marks=pytest.mark.long)])
+def test_kill_9_while_saving_never_leaves_an_unreadable_file(tmp_path, kills):
+    path = tmp_path / "net.pt"
+    save(path, {"a": torch.full((400_000,), -1.0)}, {"k": -1})
+    chance = random.Random(0)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", FORKING, str(path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert parent.stdout.readline() == "ready\n"
+        last, in_the_middle = -1, 0
+        for kill in range(kills):
+            parent.stdin.write(f"{1000 * (kill + 1)}\n")
+            parent.stdin.flush()
+            lines = [parent.stdout.readline(), parent.stdout.readline()]
+            while not any(line.startswith("child") for line in lines):
+                lines.append(parent.stdout.readline())
+            pid = int(next(line for line in lines if line.startswith("child")).split()[1])
+            time.sleep(chance.uniform(0, 0.02))
+            os.kill(pid, signal.SIGKILL)
+            while (line := parent.stdout.readline()) != "killed\n":
+                lines.append(line)
+            said = max(int(s.split()[1]) for s in lines if s.startswith("saved"))
+            state, meta = load(path)  # readable, and whole
+            assert (state["a"] == meta["k"]).all() and meta["k"] > last
+            assert meta["k"] in (said, said + 1)  # the last one that was reported, or one more
+            last = meta["k"]
+            left = [p for p in tmp_path.iterdir() if p != path]
+            in_the_middle += bool(left)
+            for p in left:
+                assert p.name.endswith(".part")
+                p.unlink()
+        assert in_the_middle >= kills // 4, "hardly a kill came in the middle of a write"
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdin.close()
+        parent.stdout.close()
+
+
+def test_saving_into_a_new_folder(tmp_path):
+    save(tmp_path / "a" / "b" / "net.pt", net().state_dict(), META)
+    assert json.dumps(load(tmp_path / "a" / "b" / "net.pt")[1]) == json.dumps(META)

@@ -1,0 +1,500 @@
+"""The command line: real runs from a folder of pictures to a prediction, and one message for
+every kind of bad input."""
+
+import argparse
+import io
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from contextlib import redirect_stdout
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnet_lib import checkpoint, cli, create, data, measure, predict, records, train
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ["disc", "plus", "ring"]
+SMALL = ["--option", "widths=[8,16,16]", "--device", "cpu", "--threads", "1"]
+
+
+def call(*argv) -> tuple[int, str]:
+    """(exit status, standard output) of a command in this process."""
+    with redirect_stdout(io.StringIO()) as out:
+        status = cli.main([str(a) for a in argv])
+    return status, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """120 PNG files of 16x16 pixels in three class folders, not divided into train and test."""
+    root = tmp_path_factory.mktemp("pictures")
+    drawn = data.shapes10(n_train=500, n_test=10, size=16, rotation=0).train
+    names = data.shapes10(n_train=10, n_test=10, size=16).classes
+    for name in CLASSES:
+        (root / name).mkdir()
+        for k, x in enumerate(drawn.x[drawn.y == names.index(name)][:40]):
+            Image.fromarray(x.permute(1, 2, 0).numpy()).save(root / name / f"{k:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Decoded pictures are kept for next time: not in the home folder of whoever tests."""
+    before = os.environ.get("RESNET_LIB_CACHE")
+    os.environ["RESNET_LIB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    del os.environ["RESNET_LIB_CACHE"]
+    if before is not None:
+        os.environ["RESNET_LIB_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory):
+    """(folder of a run, what it printed)."""
+    out = tmp_path_factory.mktemp("run") / "mine"
+    argv = ["train", "--data", pictures, "--model", "resnet20", *SMALL, "--epochs", "2"]
+    argv += ["--batch-size", "16", "--augment", "flip", "--seed", "3", "--out", out]
+    status, said = call(*argv)
+    assert status == 0, said
+    return out, said
+
+
+# --- from pictures to a prediction
+
+
+def test_train_says_what_it_does_and_writes_everything(trained, pictures):
+    out, said = trained
+    assert "96 training and 24 test pictures" in said
+    assert "classes  0 disc, 1 plus, 2 ring" in said
+    assert re.search(r"^epoch   2/2  lr ", said, re.M)
+    record = json.loads((out / "record.json").read_text())
+    best = record["test"]["best"]["accuracy"]
+    assert f"test     {best:.2f} % with the weights of epoch {record['test']['best_epoch']}" in said
+    assert record["options"] == {"num_classes": 3, "in_channels": 3, "widths": [8, 16, 16]}
+    assert record["recipe"]["seed"] == 3 and record["recipe"]["augment"] == ["flip"]
+    assert record["train_pictures"] + record["valid_pictures"] == 96
+    assert json.loads((out / "history.json").read_text()) == record["history"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "best.pt",
+        "curves.png",
+        "history.json",
+        "last.pt",
+        "record.json",
+    ]
+    with Image.open(out / "curves.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels.shape[0] > 300 and pixels.shape[1] > 900
+    assert tuple(pixels[2, 2]) == (255, 255, 255)
+    colours = Counter(map(tuple, pixels.reshape(-1, 3)))
+    for r, g, b in ((0x3F, 0x7F, 0xCB), (0xC8, 0x60, 0x1E)):  # both curves are drawn
+        assert colours[r, g, b] > 100
+
+
+def test_evaluate_uses_the_same_test_pictures_as_the_training(trained, pictures):
+    """The seed of the run divided the folder; another one would test on training pictures."""
+    out, _ = trained
+    test = json.loads((out / "record.json").read_text())["test"]
+    for which in ("best", "last"):
+        status, said = call("evaluate", out / f"{which}.pt", "--data", pictures, "--device", "cpu")
+        right = round(test[which]["accuracy"] * 24 / 100)
+        assert status == 0
+        assert f"{test[which]['accuracy']:.2f} % ({right} of 24)" in said
+        assert f"loss {test[which]['loss']:.4f}" in said
+
+
+def test_evaluate_on_the_training_part(trained, pictures):
+    status, said = call("evaluate", trained[0] / "best.pt", "--data", pictures, "--part", "train")
+    assert status == 0 and "train part: accuracy" in said and "of 96)" in said
+
+
+def test_predict_a_file_in_a_process_of_its_own(trained, pictures, tmp_path):
+    """`python -m resnet_lib predict picture --figure`, as a reader types it."""
+    figure = tmp_path / "answer.png"
+    picture = pictures / "ring" / "07.png"
+    command = [sys.executable, "-m", "resnet_lib", "predict", picture, "--figure", figure]
+    command += ["--weights", trained[0] / "best.pt", "--top", "2"]
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"net: resnet20, trained on {pictures.name}"
+    assert lines[1] == str(picture)
+    found = [re.fullmatch(r"  (\w+) +(\d+\.\d\d) %", line).groups() for line in lines[2:4]]
+    assert {name for name, _ in found} <= set(CLASSES)
+    chances = [float(c) for _, c in found]
+    assert chances == sorted(chances, reverse=True) and 33 < sum(chances) <= 100
+    with Image.open(figure) as image:
+        assert len(set(map(tuple, np.asarray(image.convert("RGB")).reshape(-1, 3)))) > 50
+    # The same, computed by hand from the pixels.
+    net = predict.open_net(trained[0] / "best.pt")
+    x = torch.tensor(np.asarray(Image.open(picture))).permute(2, 0, 1)[None].float() / 255
+    mean, std = (torch.tensor(net.meta[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
+    with torch.no_grad():
+        wanted = net.net((x - mean) / std).softmax(1)[0].sort(descending=True)
+    assert [CLASSES[i] for i in wanted.indices[:2]] == [name for name, _ in found]
+    assert chances == pytest.approx((100 * wanted.values[:2]).tolist(), abs=0.006)
+
+
+def test_predict_several_pictures_of_any_size(trained, pictures, tmp_path):
+    large = tmp_path / "large.jpg"
+    Image.open(pictures / "disc" / "00.png").resize((90, 60)).save(large)
+    argv = ["predict", large, pictures / "plus" / "01.png", "--weights", trained[0] / "last.pt"]
+    status, said = call(*argv)
+    assert status == 0 and said.count(" %") == 6  # three classes each
+
+
+def test_digits_in_a_minute_and_no_download(tmp_path):
+    """The first example of the help, with fewer epochs."""
+    argv = ["train", "--data", "digits", *SMALL, "--epochs", "1", "--augment", "none"]
+    status, said = call(*argv, "--out", tmp_path / "digits")
+    assert status == 0 and "1347 training and 450 test" in said
+    saved = predict.open_net(tmp_path / "digits" / "best.pt")
+    assert saved.meta["shape"] == [1, 8, 8] and saved.net.conv1.in_channels == 1
+
+
+def test_overwrite_replaces_a_run(pictures, tmp_path):
+    argv = ["train", "--data", pictures, *SMALL, "--epochs", "1", "--out", tmp_path]
+    argv += ["--batch-size", "48"]
+    assert call(*argv)[0] == 0
+    first = (tmp_path / "record.json").read_text()
+    assert call(*argv)[0] == 2  # not without being told
+    assert (tmp_path / "record.json").read_text() == first
+    assert call(*argv, "--overwrite")[0] == 0
+    assert (tmp_path / "record.json").read_text() != first
+
+
+@pytest.mark.parametrize(
+    ("argv", "shape", "options"),
+    [
+        (["resnet18"], (3, 224, 224), {}),
+        (["resnet20", "--option", "in_channels=1"], (1, 32, 32), {"in_channels": 1}),
+        (["resnet50", "--input", 3, 64, 96], (3, 64, 96), {}),
+    ],
+    ids=["resnet18", "resnet20", "resnet50"],
+)
+def test_summary(argv, shape, options):
+    status, said = call("summary", *argv)
+    net = create(argv[0], **options)
+    lines = said.splitlines()
+    assert status == 0 and lines[0] == f"{argv[0]}, input {shape}"
+    rows = measure.layer_table(net, shape)
+    assert len(lines) == 3 + len(rows)
+    for line, row in zip(lines[2:-1], rows, strict=True):
+        assert line.split()[0] == row.name and line.endswith(f"{row.macs:>16,}")
+    assert lines[-1].startswith(f"{measure.count_parameters(net):,} parameters")
+
+
+def test_summary_lists_the_models():
+    status, said = call("summary", "--list")
+    assert status == 0 and said.split()[:2] == ["resnet18", "resnet34"]
+    for name in said.split():
+        assert name in cli.FACTORIES
+
+
+# --- help
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    actions = cli.build_parser()._actions
+    return next(a.choices for a in actions if isinstance(a, argparse._SubParsersAction))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "summary"])
+def test_help_names_every_option(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, "--help"])
+    said = capsys.readouterr().out
+    assert left.value.code == 0
+    for action in commands()[command]._actions:
+        assert action.help, f"{action.dest} is not explained"
+        for name in action.option_strings or [action.metavar or action.dest]:
+            assert name in said
+        assert "%(" not in said
+
+
+def test_help_of_the_whole(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--help"])
+    said = capsys.readouterr().out
+    assert left.value.code == 0 and "examples:" in said
+    assert all(f"\n    {name}" in said for name in commands())
+    # The examples must at least be understood by the parser.
+    for line in re.findall(r"python -m resnet_lib (.*)", said.split("examples:")[1]):
+        cli.build_parser().parse_args(line.split("   ")[0].split())
+
+
+# --- bad input: status 2, one message, no traceback
+
+
+def refused(capsys, *argv) -> str:
+    status = cli.main([str(a) for a in argv])
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.startswith(f"resnet_lib {argv[0]}: ") and "Traceback" not in error
+    assert error.count(f"resnet_lib {argv[0]}: ") == 1
+    assert len(error) < 1500
+    return error
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--data", "digits", "--model", "resnet19"], "there is no model 'resnet19'.*resnet20"),
+        (["--data", "mnist"], "unknown data 'mnist'.*digits, shapes10, cifar10"),
+        (["--data", "no/such/folder"], r"no/such/folder: no such folder"),
+        (["--data", "digits", "--option", "depth=3"], "--option depth=3.*widths"),
+        (["--data", "digits", "--option", "stem"], "--option stem: write NAME=VALUE"),
+        (["--data", "digits", "--option", "widths=5"], "resnet20 cannot be built"),
+        (["--data", "digits", "--option", "widths=[8]"], "one of each per stage"),
+        (["--data", "digits", "--option", "stem=big"], "stem='big': choose 'imagenet'"),
+        (["--data", "digits", "--option", "num_classes=ten"], "resnet20 cannot be built"),
+        (["--data", "digits", "--option", "num_classes=4"], "label 9 does not fit.* 4 classes"),
+        (["--data", "digits", "--option", "include_top=false"], "include_top"),
+        (["--data", "digits", "--epochs", "0"], "epochs=0: must be at least 1"),
+        (["--data", "digits", "--lr", "-1"], "lr=-1.0: must be above 0"),
+        (["--data", "digits", "--augment", "spin"], "augment=.*spin.*crop, flip"),
+        (["--data", "digits", "--threads", "-1"], "--threads must be at least 1"),
+        (["--data", "digits", "--device", "gpu"], "--device gpu: use auto, cpu"),
+        (["--data", "digits", "--device", "meta"], "--device meta: use auto, cpu"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else None,
+)
+def test_train_refuses(argv, words, capsys, tmp_path):
+    error = refused(capsys, "train", *argv, "--out", tmp_path / "out")
+    assert re.search(words, error, re.S), error
+    assert not (tmp_path / "out" / "record.json").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_gpu_that_is_not_there(capsys, trained, pictures, tmp_path):
+    error = refused(capsys, "train", "--data", "digits", "--device", "cuda", "--out", tmp_path)
+    assert "--device cuda: torch sees no GPU here; use --device cpu" in error
+    argv = ["evaluate", trained[0] / "best.pt", "--data", pictures, "--device", "cuda:1"]
+    assert "--device cuda:1: torch sees no GPU" in refused(capsys, *argv)
+
+
+def test_an_output_folder_with_a_run_in_it(capsys, trained, pictures):
+    before = {p.name: p.read_bytes() for p in trained[0].iterdir()}
+    error = refused(capsys, "train", "--data", pictures, "--out", trained[0])
+    assert f"{trained[0]} already holds a run" in error and "--overwrite" in error
+    assert {p.name: p.read_bytes() for p in trained[0].iterdir()} == before
+
+
+def test_an_output_folder_that_is_a_file(capsys, pictures, tmp_path):
+    (tmp_path / "file").write_text("x")
+    argv = ["train", "--data", pictures, *SMALL, "--epochs", "1", "--out", tmp_path / "file"]
+    assert str(tmp_path / "file") in refused(capsys, *argv)
+
+
+def test_training_that_diverges(capsys, pictures, tmp_path):
+    argv = ["train", "--data", pictures, *SMALL, "--epochs", "3", "--lr", "1e30"]
+    error = refused(capsys, *argv, "--warmup", "0", "--out", tmp_path)
+    assert "learning rate is too high" in error
+
+
+def test_a_download_that_fails(capsys, monkeypatch, tmp_path):
+    def offline(*_args, **_kwargs):
+        raise data.DownloadError("no source delivered cifar-10: put it there by hand")
+
+    monkeypatch.setattr(data, "load", offline)
+    error = refused(capsys, "train", "--data", "cifar10", "--out", tmp_path)
+    assert "put it there by hand" in error
+
+
+def test_a_full_disk(capsys, monkeypatch, pictures, tmp_path):
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    argv = ["train", "--data", pictures, *SMALL, "--epochs", "1", "--out", tmp_path]
+    assert "No space left on device" in refused(capsys, *argv)
+
+
+def test_a_folder_with_a_broken_picture_is_refused_before_training(capsys, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "copy")
+    (tmp_path / "copy" / "ring" / "note.jpg").write_text("this is a text")
+    error = refused(capsys, "train", "--data", tmp_path / "copy", "--out", tmp_path / "out")
+    assert "ring/note.jpg" in error and not (tmp_path / "out").exists()
+
+
+def test_classes_that_do_not_fit(capsys, trained, pictures, tmp_path):
+    (tmp_path / "other").mkdir()
+    for name in ("disc", "plus", "square"):
+        shutil.copytree(pictures / "ring", tmp_path / "other" / name)
+    error = refused(capsys, "evaluate", trained[0] / "best.pt", "--data", tmp_path / "other")
+    assert "'ring'" in error and "'square'" in error and "was trained on the classes" in error
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("kind", ["missing", "text", "cut", "bare"])
+def test_weights_that_cannot_be_used(command, kind, capsys, trained, pictures, tmp_path):
+    weights = tmp_path / "net.pt"
+    words = "not a readable weights file"
+    if kind == "missing":
+        words = "there is no such weights file"
+    elif kind == "text":
+        weights.write_text("not weights")
+    elif kind == "cut":
+        weights.write_bytes((trained[0] / "best.pt").read_bytes()[:5000])
+    else:
+        torch.save(create("resnet20").state_dict(), weights)
+        words = "does not say model, classes, shape, mean, std"
+    picture = pictures / "ring" / "00.png"
+    argv = {"evaluate": [weights, "--data", pictures], "predict": [picture, "--weights", weights]}
+    error = refused(capsys, command, *argv[command])
+    assert words in error and str(weights) in error
+
+
+def test_weights_whose_net_cannot_be_built(capsys, pictures, tmp_path, trained):
+    state, meta = checkpoint.load(trained[0] / "best.pt")
+    for options in ({"depth": 9}, {"widths": 3}, {"widths": [1, 2]}):
+        checkpoint.save(tmp_path / "net.pt", state, meta | {"options": options})
+        picture = pictures / "ring" / "00.png"
+        error = refused(capsys, "predict", picture, "--weights", tmp_path / "net.pt")
+        assert "its net cannot be built" in error
+
+
+def test_a_name_of_weights_that_do_not_come_with_the_package(capsys, pictures):
+    error = refused(capsys, "predict", pictures / "ring" / "00.png", "--weights", "resnet999.pt")
+    assert "resnet999.pt: no such file" in error and "there are: " in error
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "empty", "tiny", "folder"])
+def test_pictures_that_cannot_be_used(kind, capsys, trained, tmp_path):
+    path = tmp_path / "picture.jpg"
+    if kind == "text":
+        path.write_text("this is a text")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "tiny":
+        Image.new("RGB", (3, 3)).save(path)
+    elif kind == "folder":
+        path.mkdir()
+    error = refused(capsys, "predict", path, "--weights", trained[0] / "best.pt")
+    assert str(path) in error and "Fix: " in error
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["predict", "a.png", "--top", "0"], "--top must be at least 1"),
+        (["predict", "a.png", "b.png", "--figure", "c.png"], "one picture"),
+        (["summary", "resnet19"], "there is no model 'resnet19'"),
+        (["summary", "resnet20", "--option", "shortcut=D"], "shortcut='D' is not known"),
+        (["summary", "resnet20", "--input", "1", "32", "32"], "(batch, 3, height, width)"),
+        (["summary", "resnet20", "--input", "3", "0", "32"], "at least 1"),
+        (["summary", "resnet20", "--input", "3", "-4", "32"], "at least 1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_the_other_commands_refuse(argv, words, capsys):
+    assert words in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["fly"],
+        ["train"],
+        ["train", "--data", "digits"],
+        ["train", "--data", "digits", "--out", "x", "--epochs", "many"],
+        ["train", "--data", "digits", "--out", "x", "--schedule", "zigzag"],
+        ["train", "--data", "digits", "--out", "x", "--nonsense"],
+        ["evaluate", "x.pt"],
+        ["evaluate", "x.pt", "--data", "digits", "--part", "valid"],
+        ["predict"],
+        ["summary", "resnet20", "--input", "3", "32"],
+    ],
+    ids=" ".join,
+)
+def test_the_parser_refuses(argv, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(argv)
+    error = capsys.readouterr().err
+    assert left.value.code == 2 and "usage: " in error and ": error: " in error
+
+
+def test_bad_input_in_a_process_of_its_own():
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_lib", "predict", "no.jpg", "--weights", "no.pt"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("resnet_lib predict: no.pt") and done.stderr.count("\n") == 1
+
+
+def test_stopped_by_the_reader(monkeypatch, capsys, pictures, tmp_path):
+    def stop(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit_and_test", stop)
+    argv = ["train", "--data", str(pictures), "--out", str(tmp_path)]
+    assert cli.main(argv) == 130
+    assert "what was saved stays" in capsys.readouterr().err
+
+
+# --- the book's own small net
+
+OWN = Path(str(files("resnet_lib") / "assets" / predict.BOOKS_OWN_NET))
+JPEGS = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
+needs_own = pytest.mark.skipif(
+    not OWN.is_file(), reason=f"the book's own net is not there yet: resnet_lib/assets/{OWN.name}"
+)
+
+
+@needs_own
+def test_the_books_own_net_opens_and_fits_its_record():
+    own = predict.open_net()
+    record = records.read(OWN.stem)
+    for key in ("model", "options", "classes", "shape", "mean", "std", "data", "data_fingerprint"):
+        assert own.meta[key] == record[key], key
+    assert len(own.meta["classes"]) == own.net.fc.out_features == 10
+    assert own.meta["shape"] == [own.net.in_channels, 32, 32] and not own.net.training
+    assert all(v.isfinite().all() for v in own.net.state_dict().values())
+    assert len(record["history"]) == record["recipe"]["epochs"]
+    assert record["train_pictures"] + record["valid_pictures"] == 50_000
+    assert record["test"]["pictures"] == 10_000 and record["test"]["best"]["accuracy"] > 50
+    assert "JPEG" in record["data"]  # never to be taken for the original's numbers
+
+
+@needs_own
+def test_predict_takes_the_books_own_net_by_itself(pictures):
+    status, said = call("predict", pictures / "ring" / "00.png", "--top", "10")
+    assert status == 0 and "JPEG copy" in said and said.count(" %") == 10
+
+
+@needs_own
+@pytest.mark.skipif(not JPEGS.is_file(), reason=f"no {JPEGS.name} beside the repository")
+def test_the_books_own_net_is_as_good_as_its_record_says():
+    own = predict.open_net()
+    pixels, labels = [], []
+    with tarfile.open(JPEGS, "r|xz") as archive:
+        for entry in archive:
+            parts = Path(entry.name).parts
+            if parts[1:2] != ("test",) or not entry.isfile() or int(Path(parts[-1]).stem) % 20:
+                continue
+            with Image.open(io.BytesIO(archive.extractfile(entry).read())) as image:
+                pixels.append(torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1))
+            labels.append(own.meta["classes"].index(parts[2]))
+    assert len(labels) == 500 and set(Counter(labels).values()) == {50}
+    chances = predict.predict_pixels(own, torch.stack(pixels))
+    share = (chances.argmax(1) == torch.tensor(labels)).double().mean().item()
+    recorded = records.read(OWN.stem)["test"]["best"]["accuracy"] / 100
+    three_sigma = 3 * math.sqrt(recorded * (1 - recorded) / 500)
+    assert abs(share - recorded) < three_sigma, f"{share:.1%} here, {recorded:.1%} recorded"

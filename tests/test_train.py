@@ -1,0 +1,460 @@
+"""The loop: schedules against closed forms, one step by hand, and what it must never do."""
+
+import inspect
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from resnet_lib import checkpoint, create, records, train
+from resnet_lib.data import Data, Loader, Split, split_validation
+from resnet_lib.train import Recipe, TrainingError, evaluate, fit, fit_and_test, learning_rate
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+TINY = {"widths": [4, 4, 8], "num_classes": 3}
+QUICK = Recipe(epochs=2, batch_size=16, lr=0.05, augment=(), warmup=0.1)
+
+
+def split(count: int, seed: int = 0) -> Split:
+    """Three classes told apart by their colour: red, green or blue is bright."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 3
+    x = torch.randint(0, 120, (count, 3, 8, 8), generator=generator)
+    x[torch.arange(count), y] += 100
+    return Split(x.to(torch.uint8), y)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return split(60), split(21, seed=1)
+
+
+@pytest.fixture(scope="module")
+def colours():
+    return Data("colours", ["red", "green", "blue"], split(60), split(30, seed=2), "made up")
+
+
+def net(seed: int = 0, **options) -> nn.Module:
+    torch.manual_seed(seed)
+    return create("resnet20", **(TINY | options))
+
+
+class Linear(nn.Module):
+    """No BN: a loss that can be written down."""
+
+    def __init__(self, classes: int = 3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(3 * 8 * 8, classes)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+
+def run(model, parts, recipe=QUICK, **more):
+    return fit(model, *parts, recipe, mean=MEAN, std=STD, quiet=True, **more)
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+# --- the learning rate
+
+
+STEPS = st.integers(1, 400)
+WARM = st.floats(0, 0.9)
+SCHEDULE = st.sampled_from(train.SCHEDULES)
+
+
+@given(SCHEDULE, STEPS, WARM)
+def test_warm_up_rises_on_a_straight_line_to_the_peak(schedule, steps, warmup):
+    recipe = Recipe(lr=0.3, schedule=schedule, warmup=warmup)
+    warm = warmup * steps
+    for step in range(math.ceil(warm)):
+        # From 0 before the first step to lr where the other part begins: equal strides.
+        assert learning_rate(recipe, step, steps) == pytest.approx(0.3 * (step + 1) / (warm + 1))
+    rates = [learning_rate(recipe, s, steps) for s in range(steps)]
+    assert all(0 < rate <= 0.3 + 1e-12 for rate in rates)
+
+
+@given(st.sampled_from(["one-cycle", "cosine"]), STEPS, WARM)
+def test_falling_schedules_against_their_closed_forms(schedule, steps, warmup):
+    recipe = Recipe(lr=0.3, schedule=schedule, warmup=warmup)
+    warm = warmup * steps
+    for step in range(math.ceil(warm), steps):
+        t = (step - warm) / (steps - warm) if steps - warm > 1 else step - warm
+        wanted = {"one-cycle": 1 - t, "cosine": math.cos(math.pi * t / 2) ** 2}[schedule]
+        assert learning_rate(recipe, step, steps) == pytest.approx(0.3 * wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_peak_end_and_continuity(schedule, warmup):
+    recipe = Recipe(lr=0.3, schedule=schedule, warmup=warmup)
+    steps = 1000
+    rates = [learning_rate(recipe, s, steps) for s in range(steps + 1)]
+    assert rates[int(warmup * steps)] == pytest.approx(0.3)  # the peak, where warm-up ends
+    assert max(rates) == pytest.approx(0.3) and rates[-1] == pytest.approx(0, abs=1e-12)
+    jumps = [abs(b - a) for a, b in pairwise(rates)]
+    assert max(jumps) < 0.3 * 1.6 / (steps * min(warmup or 1, 1 - warmup))
+    after = rates[int(warmup * steps) :]
+    assert after == sorted(after, reverse=True)
+
+
+def test_step_schedule_divides_at_half_and_at_three_quarters():
+    recipe = Recipe(lr=0.1, schedule="step", warmup=0)
+    rates = [learning_rate(recipe, s, 100) for s in range(100)]
+    assert rates == pytest.approx([0.1] * 50 + [0.01] * 25 + [0.001] * 25)
+
+
+def test_constant_stays():
+    recipe = Recipe(lr=0.1, schedule="constant", warmup=0)
+    assert {learning_rate(recipe, s, 37) for s in range(37)} == {0.1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"lr": 0},
+        {"lr": -0.1},
+        {"lr": math.nan},
+        {"momentum": 1.0},
+        {"momentum": -0.1},
+        {"weight_decay": -1e-4},
+        {"schedule": "cosinus"},
+        {"warmup": 1.0},
+        {"warmup": -0.1},
+        {"valid": 0.0},
+        {"valid": 1.0},
+        {"precision": "fp16"},
+        {"augment": ("rotate",)},
+        {"augment": "flip"},  # a string is no tuple of names
+    ],
+    ids=str,
+)
+def test_a_recipe_refuses_nonsense_and_names_the_field(wrong):
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ValueError) as caught:
+        Recipe(**wrong)
+    assert str(caught.value).startswith(f"{name}={value!r}: must be ")
+
+
+# --- fit
+
+
+def test_fit_learns(parts):
+    result = run(net(), parts, replace(QUICK, epochs=4))
+    losses = [row["train_loss"] for row in result.history]
+    assert losses[-1] < 0.5 * losses[0]
+    assert result.history[-1]["valid_accuracy"] > 80  # chance is 33 %
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_two_steps_equal_sgd_by_hand(parts, nesterov, decay):
+    """The textbook update with momentum, written out on a net without BN."""
+    recipe = replace(
+        QUICK, epochs=1, batch_size=30, momentum=0.8, nesterov=nesterov, weight_decay=decay
+    )
+    model, byhand = Linear(), Linear()
+    run(model, parts, recipe)
+
+    batches = list(Loader(parts[0], 30, mean=MEAN, std=STD, shuffle=True, seed=0).epoch(1))
+    assert len(batches) == 2
+    velocity = [torch.zeros_like(p) for p in byhand.parameters()]
+    for step, (x, y) in enumerate(batches):
+        gradients = torch.autograd.grad(F.cross_entropy(byhand(x), y), list(byhand.parameters()))
+        with torch.no_grad():
+            for p, v, g in zip(byhand.parameters(), velocity, gradients, strict=True):
+                g = g + decay * p
+                v.mul_(0.8).add_(g)
+                p -= learning_rate(recipe, step, 2) * (g + 0.8 * v if nesterov else v)
+    for a, b in zip(model.parameters(), byhand.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_same_seed_same_bits_and_another_seed_another_net(parts):
+    recipe = replace(QUICK, augment=("crop", "flip"))
+    first, again = (run(net(), parts, recipe) for _ in range(2))
+    assert same(first.last, again.last) and same(first.best, again.best)
+    rows = [
+        [{k: v for k, v in r.items() if k != "seconds"} for r in f.history] for f in (first, again)
+    ]
+    assert rows[0] == rows[1]
+    other = run(net(), parts, replace(recipe, seed=1))  # same weights, another order
+    assert not same(first.last, other.last)
+
+
+def test_best_and_last_are_apart(parts, monkeypatch):
+    """Epoch 2 of 3 is made the best; later training must not reach into its weights."""
+    real, scores, seen = train.evaluate, iter([30.0, 90.0, 60.0]), []
+
+    def scored(model, *args, **kwargs):
+        seen.append(checkpoint.snapshot(model))
+        return replace(real(model, *args, **kwargs), accuracy=next(scores))
+
+    monkeypatch.setattr(train, "evaluate", scored)
+    model = net()
+    result = run(model, parts, replace(QUICK, epochs=3))
+    assert result.best_epoch == 2
+    assert same(result.best, seen[1]) and same(result.last, seen[2])
+    assert not same(result.best, result.last)
+    assert same(result.last, checkpoint.snapshot(model))  # the net ends with the last weights
+
+
+def test_best_and_last_are_apart_even_if_the_last_epoch_is_the_best(parts):
+    result = run(net(), parts, replace(QUICK, epochs=1))
+    kept = result.best["fc.weight"].clone()
+    result.last["fc.weight"].zero_()
+    assert torch.equal(result.best["fc.weight"], kept)
+
+
+def test_the_best_weights_give_the_recorded_validation_numbers(parts):
+    model = net()
+    result = run(model, parts, replace(QUICK, epochs=3))
+    best = max(r["valid_accuracy"] for r in result.history)
+    row = result.history[result.best_epoch - 1]
+    assert row["valid_accuracy"] == best
+    fresh = net(seed=5)
+    fresh.load_state_dict(result.best)
+    found = evaluate(fresh, parts[1], mean=MEAN, std=STD)
+    assert (found.loss, found.accuracy) == (row["valid_loss"], row["valid_accuracy"])
+
+
+def test_fit_has_no_way_to_the_test_set():
+    names = list(inspect.signature(fit).parameters)
+    assert names[:4] == ["net", "train", "valid", "recipe"]
+    assert not any("test" in name or name == "data" for name in names)
+
+
+def test_the_test_set_is_used_once_for_each_weights_and_after_training(colours, monkeypatch):
+    calls = []
+    real_fit, real_evaluate = train.fit, train.evaluate
+
+    def spy_fit(model, *args, **kwargs):
+        calls.append("fit begins")
+        try:
+            return real_fit(model, *args, **kwargs)
+        finally:
+            calls.append("fit ends")
+
+    def spy(model, part, **kwargs):
+        calls.append(("test" if part is colours.test else "other", checkpoint.snapshot(model)))
+        return real_evaluate(model, part, **kwargs)
+
+    monkeypatch.setattr(train, "fit", spy_fit)
+    monkeypatch.setattr(train, "evaluate", spy)
+    result, record = fit_and_test(net(), colours, QUICK, model="resnet20", quiet=True)
+    end = calls.index("fit ends")
+    assert all(c[0] != "test" for c in calls[:end] if isinstance(c, tuple))
+    after = calls[end + 1 :]
+    assert [c[0] for c in after] == ["test", "test"]
+    assert same(after[0][1], result.best) and same(after[1][1], result.last)
+    assert record["test"]["pictures"] == 30
+
+
+class Still(nn.Module):
+    """Training does not change it: logits are the mean colours, times one weight that is 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x.mean((2, 3)) + 0 * self.weight
+
+
+@pytest.mark.parametrize("batch_size", [7, 16, 60])
+def test_running_means_count_each_picture_once(parts, batch_size):
+    """60 pictures in batches of 7 or 16: the last batch is short and must not weigh more."""
+    result = run(Still(), parts, replace(QUICK, epochs=1, batch_size=batch_size))
+    whole = evaluate(Still(), parts[0], mean=MEAN, std=STD)
+    assert result.history[0]["train_loss"] == pytest.approx(whole.loss, rel=1e-5)
+    assert result.history[0]["train_accuracy"] == pytest.approx(whole.accuracy)
+
+
+def test_bfloat16_runs_and_learns(parts):
+    result = run(net(), parts, replace(QUICK, precision="bf16"))
+    assert result.last["fc.weight"].dtype == torch.float32  # weights stay in full precision
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    full = run(net(), parts)
+    assert not same(full.last, result.last)  # it really computed in another precision
+
+
+def test_channels_last_changes_the_layout_not_the_result(parts):
+    recipe = replace(QUICK, epochs=1)
+    plain = run(net(), parts, recipe)
+    model = net()
+    other = run(model, parts, replace(recipe, channels_last=True))
+    assert model.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    for key in plain.last:
+        torch.testing.assert_close(plain.last[key], other.last[key], rtol=1e-3, atol=1e-4)
+
+
+# --- what goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_good(parts, tmp_path):
+    model = net()
+    recipe = replace(QUICK, epochs=3, batch_size=20, schedule="constant", warmup=0)
+    real = model.forward
+    calls = iter(range(10**6))
+
+    def spoiled(x):  # the second batch of epoch 2: 3 + 1 (validation) + 1 calls later
+        return real(x) * (math.nan if next(calls) == 5 else 1)
+
+    model.forward = spoiled
+    with pytest.raises(TrainingError) as caught:
+        run(model, parts, recipe, out=tmp_path)
+    text = str(caught.value)
+    assert "became nan at step 4 (epoch 2, learning rate 0.05)" in text
+    assert "a tenth of it" in text and f"kept in {tmp_path}" in text
+    for name in ("last.pt", "best.pt"):
+        state, meta = checkpoint.load(tmp_path / name)
+        assert meta["epoch"] == 1 and all(v.isfinite().all() for v in state.values())
+        net(seed=3).load_state_dict(state)
+    assert [row["epoch"] for row in json.loads((tmp_path / "history.json").read_text())] == [1]
+
+
+def test_a_last_step_that_spoils_the_weights_is_noticed(parts, tmp_path):
+    """The loss of the only step is finite, and the step throws the weights to infinity."""
+    recipe = replace(QUICK, epochs=1, batch_size=60, lr=1e38, warmup=0, schedule="constant")
+    with pytest.raises(TrainingError, match="at step 1") as caught:
+        run(net(), parts, recipe, out=tmp_path)
+    assert "kept in" not in str(caught.value)  # nothing was saved that could be kept
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_label_too_high_is_refused_before_the_first_step(parts):
+    model = net(num_classes=2)
+    before = checkpoint.snapshot(model)
+    with pytest.raises(ValueError, match="label 2 does not fit a net with 2 classes"):
+        run(model, parts)
+    after = checkpoint.snapshot(model)
+    assert all(torch.equal(before[n], after[n]) for n, _ in model.named_parameters())
+
+
+def test_too_little_memory_is_explained(parts):
+    class Large(Linear):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with pytest.raises(TrainingError, match=r"batch_size=16; try 8"):
+        run(Large(), parts)
+
+
+# --- evaluate
+
+
+def test_evaluate_does_not_depend_on_the_batch_size(parts):
+    model = net()
+    found = [evaluate(model, parts[0], mean=MEAN, std=STD, batch_size=b) for b in (1, 7, 60, 999)]
+    for other in found[1:]:
+        assert other.loss == pytest.approx(found[0].loss, rel=1e-5)
+        assert other.accuracy == found[0].accuracy and other.total == 60
+        assert torch.equal(other.predicted, found[0].predicted)
+        torch.testing.assert_close(other.probability, found[0].probability)
+
+
+def test_evaluate_against_a_plain_calculation(parts):
+    model = net().eval()
+    x = (parts[0].x.float() / 255 - 0.5) / 0.25
+    with torch.no_grad():
+        logits = model(x)
+    found = evaluate(model, parts[0], mean=MEAN, std=STD)
+    assert found.loss == pytest.approx(F.cross_entropy(logits, parts[0].y).item(), rel=1e-5)
+    assert torch.equal(found.predicted, logits.argmax(1))
+    torch.testing.assert_close(found.probability, logits.softmax(1).max(1).values)
+    right = (logits.argmax(1) == parts[0].y).sum().item()
+    assert found.accuracy == pytest.approx(100 * right / 60)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_evaluate_puts_the_mode_back_and_changes_nothing(parts, mode):
+    model = net().train(mode)
+    before = checkpoint.snapshot(model)
+    evaluate(model, parts[0], mean=MEAN, std=STD)
+    assert model.training is mode and model.bn1.training is mode
+    assert same(before, checkpoint.snapshot(model))
+    bad = Split(parts[0].x, parts[0].y + 1)
+    with pytest.raises(ValueError, match="label 3 does not fit a net with 3 classes"):
+        evaluate(model, bad, mean=MEAN, std=STD)
+    assert model.training is mode
+
+
+@pytest.mark.parametrize("label", [3, -1, -100])
+def test_a_wrong_label_is_named(parts, label):
+    """-100 is the worst: cross_entropy leaves such a picture out without a word."""
+    y = parts[0].y.clone()
+    y[10] = label
+    with pytest.raises(ValueError, match=f"label {label} does not fit a net with 3 classes"):
+        evaluate(net(), Split(parts[0].x, y), mean=MEAN, std=STD)
+
+
+# --- the record
+
+
+def test_the_record_is_complete_and_plain(colours, tmp_path):
+    model = net()
+    seen = []
+    result, record = fit_and_test(
+        model,
+        colours,
+        QUICK,
+        model="resnet20",
+        options=TINY,
+        out=tmp_path,
+        on_epoch=lambda r: seen.append(len(r.history)),
+        quiet=True,
+    )
+    assert seen == [1, 2]
+    written = json.loads((tmp_path / "record.json").read_text(), parse_constant=pytest.fail)
+    assert written == json.loads(json.dumps(record))
+    assert written == records.read(tmp_path / "record.json")
+    assert written["model"] == "resnet20" and written["options"] == TINY
+    assert written["data"] == "colours" and written["data_fingerprint"] == colours.fingerprint
+    assert written["classes"] == colours.classes and written["shape"] == [3, 8, 8]
+    train_part, valid_part = split_validation(colours.train, QUICK.valid, QUICK.seed)
+    counted = written["train_pictures"], written["valid_pictures"]
+    assert counted == (len(train_part), len(valid_part)) and sum(counted) == 60
+    assert Recipe(**written["recipe"] | {"augment": tuple(written["recipe"]["augment"])}) == QUICK
+    assert [row["epoch"] for row in written["history"]] == [1, 2]
+    keys = [
+        "epoch",
+        "lr",
+        "train_loss",
+        "train_accuracy",
+        "valid_loss",
+        "valid_accuracy",
+        "seconds",
+    ]
+    assert all(list(row) == keys for row in written["history"])
+    assert written["seconds"] > 0 and written["peak_memory"] > 1e6
+    made = written["provenance"]
+    assert made["resnet_lib"] == records.source_hash() and made["torch"] == torch.__version__
+    assert made["device"].startswith("CPU: ") and made["threads"] == torch.get_num_threads()
+    for which, state in (("best", result.best), ("last", result.last)):
+        model.load_state_dict(state)
+        found = evaluate(model, colours.test, mean=colours.mean, std=colours.std)
+        wanted = {"loss": found.loss, "accuracy": found.accuracy}
+        assert written["test"][which] == pytest.approx(wanted)
+    assert json.loads((tmp_path / "history.json").read_text()) == written["history"]
+    saved, meta = checkpoint.load(tmp_path / "best.pt")
+    assert same(saved, result.best) and meta["epoch"] == result.best_epoch
+    assert meta["recipe"]["batch_size"] == 16 and meta["classes"] == colours.classes
+
+
+def test_progress_is_one_line_an_epoch(parts, capsys):
+    fit(net(), *parts, replace(QUICK, epochs=1), mean=MEAN, std=STD)
+    out = capsys.readouterr().out
+    assert out.startswith("epoch   1/1  lr 0.") and out.count("\n") == 1 and "valid loss" in out
