@@ -165,17 +165,16 @@ def _runs(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding] | No
         want = tuple(copy.deepcopy(reference)(x).shape)
         try:
             out = copy.deepcopy(net)(x.clone())
-        except NotImplementedError:
-            return None
+        except NotImplementedError as error:
+            if "is missing the required" not in str(error):  # torch's own words
+                return None
+            hint = "is the name misspelt? A ModuleList has none either: use nn.Sequential"
+            return [Finding("broken", "there is no such method", "forward", hint=hint)]
         except Exception as error:
-            hint = (
-                ""
-                if "must match the size" not in str(error)
-                else (
-                    "the two sides of the addition differ in shape: does the shortcut follow the "
-                    "branch in channels and in stride?"
-                )
-            )
+            hint = ""
+            if "must match the size" in str(error):
+                hint = "the two sides of the addition differ in shape: does the shortcut follow "
+                hint += "the branch in channels and in stride?"
             where = f"on an input of shape {tuple(x.shape)}"
             return [Finding("broken", _raised(error), where, hint=hint)]
     if not isinstance(out, Tensor):

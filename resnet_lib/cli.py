@@ -164,6 +164,8 @@ def run_train(a: argparse.Namespace) -> None:
     options |= parse_options(a.option)
     torch.manual_seed(a.seed)
     net = build(a.model, options)
+    if not net.include_top:
+        raise ValueError("--option include_top=false: a net without a head cannot be trained")
     print(f"data     {data.name}: {len(data.train)} training and {len(data.test)} test pictures")
     print(f"classes  {', '.join(f'{i} {c}' for i, c in enumerate(data.classes))}")
     print(f"net      {a.model}, {measure.count_parameters(net):,} parameters")

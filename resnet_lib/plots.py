@@ -9,6 +9,7 @@ import hashlib
 import html
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,8 @@ class Picture:
             # The first drawing carries the description of the whole; the others are silent.
             who = f'role="img" aria-label="{label}"' if i == 0 else 'aria-hidden="true"'
             style = f"width:100%;height:auto;max-width:{self.width}px;flex:1 1 300px"
-            parts.append(re.sub(r"<svg ", f'<svg {who} style="{style}" ', svg, count=1))
+            svg = _own_ids(svg, f"{i} {self.alt} {self.caption}")
+            parts.append(svg.replace("<svg ", f'<svg {who} style="{style}" ', 1))
         row = "display:flex;flex-wrap:wrap;gap:0.5rem 1rem;justify-content:center"
         note = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
         return (
@@ -90,26 +92,29 @@ def drawing(width: float = 5.2, height: float = 3.3):
 def to_svg(figure) -> str:
     """A matplotlib figure as themed inline SVG: page colours, no fixed size, no clashing ids."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():  # the page's own fonts draw the text, Chinese too
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     # A style element would reach out of the drawing to the whole page.
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)
-    svg = svg.replace("<svg ", '<svg stroke-linejoin="round" stroke-linecap="butt" ', 1)
+    everywhere = 'stroke-linejoin="round" stroke-linecap="butt" fill="currentColor"'
+    svg = svg.replace("<svg ", f"<svg {everywhere} ", 1)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"font(-family)?: ([0-9.]+px )?'DejaVu Sans'[^;\"]*", _page_font, svg)
-    svg = svg.replace(INK, "currentColor")
+    svg = svg.replace(INK, "currentColor").replace("#000000", "currentColor")
     for name, colour in PALETTE.items():
         svg = svg.replace(colour, f"var(--rl-{name}, {colour})")
-    return _own_ids(re.sub(r"\n\s*", "\n", svg))
+    return re.sub(r"\n\s*", "\n", svg)
 
 
-def _own_ids(svg: str) -> str:
+def _own_ids(svg: str, about: str) -> str:
     """Drop ids that nothing refers to; make the others unlike those of every other drawing."""
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
-    mark = "f" + hashlib.sha256(svg.encode()).hexdigest()[:10]
+    mark = "f" + hashlib.sha256((about + svg).encode()).hexdigest()[:10]
     svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{mark}-{m[1]}"' if m[1] in used else "", svg)
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{mark}-", svg)
 

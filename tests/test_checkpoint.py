@@ -207,6 +207,7 @@ class Evil:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("way", ["torch", "torch, old format", "pickle"])
 def test_code_in_a_file_is_never_executed(tmp_path, way):
     path, mark = tmp_path / "evil.pt", tmp_path / "executed"

@@ -181,6 +181,16 @@ def test_four_classes():
     assert by_pencil("deep", L34, classes=4) == 23_516_228
 
 
+@pytest.mark.parametrize("stride_in", ["3x3", "1x1"])
+@pytest.mark.parametrize("preact", [False, True])
+def test_groups_in_both_orders(preact, stride_in):
+    name = "preact_resnet50" if preact else "resnet50"
+    net = on_meta(name, groups=32, width_per_group=4, stride_in=stride_in)
+    wanted = by_pencil("deep", L34, preact=preact, groups=32, per_group=4)
+    assert count_parameters(net) == wanted
+    assert tuple(net.layer1[0].conv2.weight.shape) == (128, 4, 3, 3)
+
+
 def test_without_the_top():
     net, headless = on_meta("resnet18"), on_meta("resnet18", include_top=False)
     assert count_parameters(net) - count_parameters(headless) == 512 * 1000 + 1000

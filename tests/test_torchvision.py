@@ -157,3 +157,15 @@ def test_shared_options_mean_the_same(case):
         assert torch.equal(a[key], b[key]), key
     x = torch.randn(2, 3, 49, 32, generator=torch.Generator().manual_seed(2))
     close(ours(x).detach(), theirs(x).detach(), case)
+
+
+@pytest.mark.parametrize(("planes", "groups", "width"), [(10, 3, 30), (6, 1, 64), (64, 32, 4)])
+def test_inner_width_of_a_bottleneck(planes, groups, width):
+    """Rounded down first and multiplied by the groups then: 10 * 30 / 64 = 4.7, so 3 * 4."""
+    cin = 4 * planes
+    ours = resnet_lib.models.Bottleneck(cin, planes, groups=groups, base_width=width)
+    theirs = torchvision.models.resnet.Bottleneck(cin, planes, groups=groups, base_width=width)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    assert ours.conv2.groups == groups
+    x = torch.randn(2, cin, 5, 6, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(ours(x), theirs(x))

@@ -179,7 +179,7 @@ def _each(work, listing: Listing, what: str) -> list:
         if len(paths) > 2000:
             from tqdm import tqdm
 
-            results = tqdm(results, desc=what, total=len(paths))
+            results = tqdm(results, desc=what, total=len(paths), disable=None)
         results = list(results)
     failed = [r for r in results if isinstance(r, PictureError)]
     listing.problems += failed

@@ -1,0 +1,491 @@
+"""The engine behind the exercises: wrong work gets the right word, right work passes, and nothing
+a reader hands in makes it raise."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from resnet_lib import checks
+from resnet_lib.blocks import BasicBlock, Bottleneck
+from resnet_lib.checks import GRADES, Finding, Report
+
+
+def projection(inplanes, planes, stride):
+    return nn.Sequential(nn.Conv2d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
+
+
+class Block(nn.Module):
+    """A reader's block, right as it stands; the tests replace what is to be wrong."""
+
+    def __init__(self, inplanes=8, planes=8, stride=1, downsample=None, bias=False):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, padding=1, bias=bias)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=bias)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample
+
+    def branch(self, x):
+        return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+
+    def shortcut(self, x):
+        return x if self.downsample is None else self.downsample(x)
+
+    def forward(self, x):
+        return self.relu(self.branch(x) + self.shortcut(x))
+
+
+def with_forward(forward):
+    return type("Changed", (Block,), {"forward": forward})
+
+
+def block_report(build, reference=None, shape=(8, 6, 6)) -> Report:
+    return checks.module("block", build, reference or BasicBlock(8, 8), shape)
+
+
+def stopped(s, x):
+    with torch.no_grad():
+        return s.relu(s.branch(x) + x)
+
+
+def first_bn_called_in_vain(s, x):
+    s.bn1(s.conv1(x))
+    return s.relu(s.branch(x) + x)
+
+
+def batch_statistics_always(s, x):
+    out = s.conv2(s.relu(s.bn1(s.conv1(x))))
+    bn = s.bn2
+    out = F.batch_norm(out, bn.running_mean, bn.running_var, bn.weight, bn.bias, True, 0.1)
+    return s.relu(out + x)
+
+
+def only_in_training(s, x):
+    if not s.training:
+        raise ValueError("only for training")
+    return s.relu(s.branch(x) + x)
+
+
+# name: (forward, words that must stand in the report, words that must not)
+WRONG_FORWARD = {
+    "no ReLU at the end": (
+        lambda s, x: s.branch(x) + x,
+        ["train mode", "negative values", "ReLU after the addition is missing"],
+    ),
+    "no ReLU inside": (
+        lambda s, x: s.relu(s.bn2(s.conv2(s.bn1(s.conv1(x)))) + x),
+        ["conv2 gets negative values", "ReLU is missing before it"],
+    ),
+    "ReLU before the addition": (
+        lambda s, x: s.relu(s.branch(x)) + x,
+        ["ReLU comes before the addition", "belongs after it"],
+    ),
+    "no shortcut": (lambda s, x: s.relu(s.branch(x)), ["shortcut is never added"]),
+    "mean": (
+        lambda s, x: s.relu((s.branch(x) + x) / 2),
+        ["paths are averaged", "should be summed"],
+    ),
+    "detached shortcut": (
+        lambda s, x: s.relu(s.branch(x) + x.detach()),
+        ["backward", "gradient of the input differs", "detached"],
+    ),
+    "no_grad": (stopped, ["output carries no gradient", "no_grad"]),
+    "layer called twice": (
+        lambda s, x: s.relu(s.bn2(s.conv2(s.relu(s.bn1(s.conv1(s.conv1(x)))))) + x),
+        ["conv1 runs 2 times in your forward, not 1"],
+    ),
+    "BN called in vain": (
+        first_bn_called_in_vain,
+        ["bn1.running_mean", "running statistics differ", "called once, and only once"],
+    ),
+    "a layer never called": (
+        lambda s, x: s.relu(s.conv2(s.relu(s.bn1(s.conv1(x)))) + x),
+        ["bn2 never runs in your forward"],
+    ),
+    "eval mode always": (
+        lambda s, x: s.eval() and s.relu(s.branch(x) + x),
+        ["train mode", "bn1 gets the right input", "right mode (train or eval)"],
+    ),
+    "batch statistics always": (batch_statistics_always, ["output in eval mode", "bn2"]),
+    "raises in eval mode": (only_in_training, ["ValueError: only for training"]),
+    "no return": (lambda s, x: None, ["gives a NoneType", "end with `return`"]),
+    "a pair": (lambda s, x: (x, x), ["gives a tuple"]),
+    "changes its input": (lambda s, x: s.relu(x.add_(s.branch(x))), ["in-place operation"]),
+    "not a number": (lambda s, x: s.relu(s.branch(x) + x) * float("nan"), ["train mode"]),
+    "constant": (lambda s, x: torch.zeros_like(x), ["never runs in your forward"]),
+    "raises": (lambda s, x: s.nothing(x), ["AttributeError", "nothing", "shape (2, 8, 6, 6)"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FORWARD)
+def test_a_wrong_forward_gets_the_right_word(name):
+    forward, words = WRONG_FORWARD[name]
+    report = block_report(with_forward(forward))
+    text = repr(report)
+    assert not report.ok and text.startswith("block: not yet\n  broken: ")
+    assert [word for word in words if word not in text] == [], text
+
+
+class Wider(Block):
+    def __init__(self):
+        super().__init__(8, 16, 2, projection(8, 16, 2))
+        self.extra = nn.Linear(3, 3)
+
+
+class NoBatchNorm(Block):
+    def __init__(self):
+        super().__init__(8, 16, 2, projection(8, 16, 2))
+        self.bn1 = nn.Identity()
+
+
+class SecondReadsInput(Block):
+    def __init__(self):
+        super().__init__(8, 16, 2, projection(8, 16, 2))
+        self.conv2 = nn.Conv2d(8, 16, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        out = self.bn1(self.conv1(x))[:, :8]
+        return self.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+
+
+def broken_init():
+    raise TypeError("unexpected keyword 'strid'")
+
+
+WRONG_BUILD = {
+    "no projection": (
+        lambda: Block(8, 16, 2),
+        ["RuntimeError", "must match the size", "follow the branch in channels and in stride"],
+    ),
+    "stride missing on the shortcut": (
+        lambda: Block(8, 16, 2, projection(8, 16, 1)),
+        ["must match the size", "in stride"],
+    ),
+    "too few channels": (
+        lambda: Block(8, 12, 2, projection(8, 12, 2)),
+        ["output shape: (2, 12, 3, 3)", "expected: (2, 16, 3, 3)", "how many channels leave"],
+    ),
+    "no stride": (
+        lambda: Block(8, 16, 1, projection(8, 16, 1)),
+        ["(2, 16, 6, 6)", "where is the stride?"],
+    ),
+    "no BN on the shortcut": (
+        lambda: Block(8, 16, 2, nn.Sequential(nn.Conv2d(8, 16, 1, 2, bias=False))),
+        ["downsample.1.weight: is missing", "a 1x1 convolution and BN"],
+    ),
+    "no BN": (NoBatchNorm, ["bn1.weight: is missing", "tensor of shape (16,)"]),
+    "a layer too many": (Wider, ["extra.weight: a weight too many"]),
+    "inplanes instead of planes": (
+        SecondReadsInput,
+        ["conv2.weight: shape (16, 8, 3, 3)", "shape (16, 16, 3, 3)", "input channels differs"],
+    ),
+    "error in __init__": (broken_init, ["while building it", "unexpected keyword 'strid'"]),
+    "a list": (lambda: [Block(8, 16, 2)], ["got a list", "nn.Sequential(*blocks)"]),
+    "a class": (lambda: Block, ["got a type"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_BUILD)
+def test_a_block_built_wrong_gets_the_right_word(name):
+    build, words = WRONG_BUILD[name]
+    report = block_report(build, BasicBlock(8, 16, 2, projection(8, 16, 2)))
+    text = repr(report)
+    assert not report.ok and "not yet\n  broken: " in text
+    assert [word for word in words if word not in text] == [], text
+
+
+def test_a_needless_projection():
+    text = repr(block_report(lambda: Block(8, 8, 1, projection(8, 8, 1))))
+    assert "broken: downsample.0.weight" in text
+    assert "a projection is needed only where the shape changes" in text
+
+
+def test_a_needless_bias_is_wasteful_and_passes():
+    report = block_report(lambda: Block(bias=True))
+    assert report.ok and repr(report).startswith("block: correct\n")
+    assert [(f.grade, f.where) for f in report.findings] == [
+        ("wasteful", "conv1.bias"),
+        ("wasteful", "conv2.bias"),
+    ]
+
+
+# --- stages and nets: the block that is wrong is named
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no ReLU at the end", "in block 1: the output has negative values"),
+        ("ReLU before the addition", "in block 1: the ReLU comes before the addition"),
+        ("no shortcut", "in block 1: the shortcut is never added"),
+        ("mean", "in block 1: the two paths are averaged"),
+        ("no ReLU inside", "1.conv2 gets negative values"),
+        ("layer called twice", "1.conv1 runs 2 times"),
+    ],
+)
+def test_the_wrong_block_of_a_stage_is_named(name, words):
+    def stage():
+        return nn.Sequential(Block(), with_forward(WRONG_FORWARD[name][0])(), Block())
+
+    reference = nn.Sequential(*[BasicBlock(8, 8) for _ in range(3)])
+    assert words in repr(checks.module("stage", stage, reference, (8, 6, 6)))
+
+
+def make_stage(inplanes, planes, blocks, stride):
+    first = BasicBlock(inplanes, planes, stride, projection(inplanes, planes, stride))
+    return nn.Sequential(first, *[BasicBlock(planes, planes) for _ in range(blocks - 1)])
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: make_stage(8, 16, 2, 2), ["2.conv1.weight: is missing"]),
+        (lambda: make_stage(8, 16, 4, 2), ["3.conv1.weight: a weight too many"]),
+        (
+            lambda: nn.Sequential(
+                *[
+                    Block(8 if k == 0 else 16, 16, 2, projection(8 if k == 0 else 16, 16, 2))
+                    for k in range(3)
+                ]
+            ),
+            ["where is the stride? Only the first block of a stage strides"],
+        ),
+        (
+            lambda: nn.ModuleList([Block()]),
+            ["forward: there is no such method", "use nn.Sequential"],
+        ),
+        (lambda: print(), ["not answered yet"]),  # a stage function without `return` gives None
+    ],
+    ids=["too short", "too long", "every block strides", "a list of modules", "None"],
+)
+def test_wrong_stages(build, words):
+    text = repr(checks.module("stage", build, make_stage(8, 16, 3, 2), (8, 8, 8)))
+    assert [word for word in words if word not in text] == [], text
+
+
+class Net(nn.Module):
+    def __init__(self, relu_in_stem=True, classes=5):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.layer1 = nn.Sequential(BasicBlock(8, 8), BasicBlock(8, 8))
+        self.fc = nn.Linear(8, classes)
+        self.relu_in_stem = relu_in_stem
+
+    def forward(self, x):
+        x = self.bn1(self.conv1(x))
+        x = self.layer1(F.relu(x) if self.relu_in_stem else x)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_a_whole_net():
+    def report(**options):
+        return checks.module("net", lambda: Net(**options), Net(), (3, 8, 8))
+
+    assert report().ok
+    text = repr(report(relu_in_stem=False))
+    assert "layer1.0.conv1 gets negative values: a ReLU is missing before it" in text
+    text = repr(report(classes=7))
+    assert "(2, 7)" in text and "(2, 5)" in text and "leave the last layer" in text
+
+
+# --- right, though written in another way
+
+
+class Functional(Block):
+    def forward(self, x):
+        out = F.relu(self.bn1(F.conv2d(x, self.conv1.weight, stride=1, padding=1)))
+        return F.relu(torch.add(self.shortcut(x), self.bn2(self.conv2(out))))
+
+
+class ShortcutLast(Block):
+    def forward(self, x):
+        out = self.branch(x)
+        out += self.shortcut(x)
+        return out.clamp(min=0)
+
+
+class InPlace(Block):
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+
+
+class OwnRelu(Block):
+    def forward(self, x):
+        out = self.branch(x) + x
+        return torch.where(out > 0, out, torch.zeros_like(out))
+
+
+class Named(nn.Module):
+    """The branch as a loop over pairs, under the names that are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        for k in (1, 2):
+            setattr(self, f"conv{k}", nn.Conv2d(8, 8, 3, padding=1, bias=False))
+            setattr(self, f"bn{k}", nn.BatchNorm2d(8))
+
+    def forward(self, x):
+        out = x
+        for k in (1, 2):
+            out = nn.Sequential(getattr(self, f"conv{k}"), getattr(self, f"bn{k}"))(out)
+            out = F.relu(out if k == 1 else out + x)
+        return out
+
+
+@pytest.mark.parametrize(
+    "build", [Block, Functional, ShortcutLast, InPlace, OwnRelu, Named], ids=lambda c: c.__name__
+)
+def test_right_in_another_way(build):
+    report = block_report(build)
+    assert report.ok and repr(report) == "block: correct", report
+
+
+def test_right_with_a_projection_and_as_a_bottleneck():
+    reference = BasicBlock(8, 16, 2, projection(8, 16, 2))
+    assert block_report(lambda: Block(8, 16, 2, projection(8, 16, 2)), reference).ok
+    wide = Bottleneck(8, 4, 2, projection(8, 16, 2))
+    assert block_report(lambda: Bottleneck(8, 4, 2, projection(8, 16, 2)), wide).ok
+    other = block_report(lambda: Bottleneck(8, 4, 2, projection(8, 16, 2), stride_in="1x1"), wide)
+    assert not other.ok  # same shapes and weights, the stride sits elsewhere
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 7), (8, 1, 1), (8, 33, 2)], ids=str)
+def test_odd_shapes(shape):
+    assert block_report(Block, shape=shape).ok
+    assert not block_report(with_forward(lambda s, x: s.relu(s.branch(x))), shape=shape).ok
+
+
+# --- never raises, never changes
+
+
+def test_the_reference_is_never_changed():
+    for build in [Block, *(with_forward(f) for f, _ in WRONG_FORWARD.values())]:
+        reference = BasicBlock(8, 8).eval()
+        before = copy.deepcopy(reference.state_dict())
+        block_report(build, reference)
+        after = reference.state_dict()
+        assert all(torch.equal(before[k], after[k]) for k in before)
+        assert not reference.training and not reference.bn1.training
+        assert all(p.grad is None for p in reference.parameters())
+
+
+def test_the_same_verdict_every_time_and_no_use_of_the_global_generator():
+    first = repr(block_report(with_forward(WRONG_FORWARD["mean"][0])))
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    block = with_forward(WRONG_FORWARD["mean"][0])()
+    reference = BasicBlock(8, 8)
+    torch.set_rng_state(before)
+    assert repr(block_report(lambda: block, reference)) == first
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("answer", [None, ...])
+def test_nothing_filled_in(answer):
+    report = block_report(lambda: answer)
+    assert not report.answered and not report.ok and repr(report) == "block: not answered yet"
+
+
+def test_a_stub_that_raises_not_implemented():
+    def stub(*_):
+        raise NotImplementedError
+
+    assert repr(block_report(stub)) == "block: not answered yet"
+    assert repr(block_report(with_forward(stub))) == "block: not answered yet"
+    assert repr(checks.function("f", stub, abs, [(1,)])) == "f: not answered yet"
+
+
+# --- numbers and functions
+
+
+def numbers(answers, **hints) -> str:
+    return repr(checks.numbers("n", answers, {"side": 7, "share": 0.6}, hints))
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"side": 7, "share": 0.6}, ["n: correct"]),
+        ({"side": 7.0, "share": 0.6059}, ["n: correct"]),  # 1 % off is near enough for a float
+        ({"side": np.int64(7), "share": np.float32(0.6)}, ["n: correct"]),
+        ({"side": 8, "share": 0.6}, ["not yet", "broken: side: 8 is not right"]),
+        ({"side": 7, "share": 0.607}, ["share: 0.607 is not right"]),
+        ({"side": 7, "share": float("nan")}, ["share: nan is not right"]),
+        ({"side": float("inf"), "share": 0.6}, ["side: inf is not right"]),
+        ({"side": 7, "share": ...}, ["share: not answered yet"]),
+        ({"side": 7}, ["share: not answered yet"]),
+        ({"side": "7", "share": 0.6}, ["side: '7' is not a number"]),
+        ({"side": True, "share": 0.6}, ["side: True is not a number"]),
+        ({"side": [7], "share": [0] * 999}, ["[7] is not a number", "... is not a number"]),
+        ({"side": ..., "share": ...}, ["n: not answered yet"]),
+        ({}, ["n: not answered yet"]),
+        (None, ["n: not answered yet"]),
+        (..., ["n: not answered yet"]),
+        ([7, 0.6], ["not a dict of named numbers"]),
+    ],
+    ids=str,
+)
+def test_numbers(answers, words):
+    text = numbers(answers)
+    assert [word for word in words if word not in text] == [], text
+    assert len(text) < 400
+
+
+def test_the_hint_for_a_typical_wrong_number():
+    answers = {"side": 14, "share": 0.6}
+    hint = {14: "one halving is missing", "": "start from 224"}
+    assert "hint: one halving is missing" in numbers(answers, side=hint)
+    assert "hint: start from 224" in numbers({"side": 15, "share": 0.6}, side=hint)
+    assert "hint" not in numbers({"side": 15, "share": 0.6})
+
+
+def half(n):
+    return n // 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda n: n >> 1, ["f: correct"]),
+        (lambda n: n / 2, ["with arguments (9,): returns 4.5", "expected: 4"]),
+        (lambda n: None, ["f: not answered yet"]),
+        (lambda n: n // 2 if n < 9 else None, ["returns None", "expected: 4", "`return`"]),
+        (lambda n: 1 // 0, ["ZeroDivisionError"]),
+        (lambda: 1, ["TypeError"]),
+        (lambda n: torch.ones(2), ["returns tensor([1., 1.])"]),
+        (lambda n: np.ones(2), ["returns array([1., 1.])"]),
+        (lambda n: "x" * 10_000, ["returns 'xxx", "..."]),
+        (5, ["not callable"]),
+        (None, ["f: not answered yet"]),
+        (..., ["f: not answered yet"]),
+    ],
+)
+def test_functions(answer, words):
+    text = repr(checks.function("f", answer, half, [(4,), (9,), (10,)]))
+    assert [word for word in words if word not in text] == [], text
+    assert len(text) < 400
+
+
+def test_a_function_that_changes_its_arguments_does_not_change_the_reference():
+    def last(items):
+        return items.pop()
+
+    case = ([1, 2, 3],)
+    assert checks.function("f", last, lambda items: items[-1], [case]).ok
+    assert case == ([1, 2, 3],)
+
+
+def test_grades_and_what_they_decide():
+    for grade in GRADES:
+        report = Report("r", findings=[Finding(grade, "what", "where", "expected", "hint")])
+        assert report.ok is (grade != "broken")
+        text = repr(report)
+        assert f"{grade}: where: what" in text and "expected: expected" in text
+        assert "hint: hint" in text
