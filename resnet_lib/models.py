@@ -58,10 +58,9 @@ class ResNet(nn.Module):
         block: `BasicBlock`, `Bottleneck`, `PreActBasicBlock` or `PreActBottleneck`.
         layers: number of blocks in each stage, for example [3, 4, 6, 3].
         num_classes: outputs of `fc`.
-        zero_init_residual: start every branch at 0 (see `blocks.zero_last`).
+        zero_init_residual: start every branch at 0 (see `blocks.zero_last`); not with shortcut A.
         groups, width_per_group: ResNeXt and Wide ResNet, bottlenecks only.
-        norm_layer: channels -> module, default `nn.BatchNorm2d`. `nn.Identity` means no
-            normalisation; convolutions then carry a bias.
+        norm_layer: channels -> module, default `nn.BatchNorm2d`; `nn.Identity` for none.
         widths: `planes` of each stage; the stem has widths[0] channels.
         stem: "imagenet" (7x7 stride 2, then 3x3 max-pool stride 2) or "cifar" (3x3 stride 1).
         in_channels: channels of the input picture.
@@ -102,6 +101,11 @@ class ResNet(nn.Module):
             )
         if stem not in ("imagenet", "cifar"):
             raise ValueError(f"stem={stem!r}: choose 'imagenet' (7x7/2 + pool) or 'cifar' (3x3)")
+        if zero_init_residual and shortcut.startswith("A"):
+            raise ValueError(
+                "zero_init_residual with shortcut A would leave the padded channels at 0 for ever: "
+                "ReLU passes no gradient at 0. Use shortcut='B'"
+            )
         norm_layer = norm_layer or nn.BatchNorm2d
         self.in_channels = in_channels
         self.include_top = include_top
@@ -235,7 +239,7 @@ def _cifar(block: type[nn.Module], depth: int, **options) -> ResNet:
     convs = 3 if block.expansion == 4 else 2
     n = (depth - 2) // (3 * convs)
     cifar = {"num_classes": 10, "widths": (16, 32, 64), "stem": "cifar", "shortcut": "A"}
-    return ResNet(block, [n, n, n], **cifar | options)
+    return ResNet(block, [n] * 3, **cifar | options)
 
 
 def resnet20(**options) -> ResNet:

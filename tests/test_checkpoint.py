@@ -291,11 +291,20 @@ def child(code: str, path: Path) -> subprocess.Popen:
 
 
 FORKING = """
-import os, signal, sys
+import os, sys, time
 import torch
 from resnet_lib import checkpoint
 
 torch.set_num_threads(1)
+flush = os.fsync
+
+
+def slowly(descriptor):  # as a slow disk does it: more kills come in the middle
+    flush(descriptor)
+    time.sleep(0.01)
+
+
+os.fsync = slowly
 print("ready", flush=True)
 for line in sys.stdin:  # one process for each kill, forked: importing torch anew takes seconds
     pid = os.fork()
@@ -336,7 +345,7 @@ def test_kill_9_while_saving_never_leaves_an_unreadable_file(tmp_path, kills):
             while not any(line.startswith("child") for line in lines):
                 lines.append(parent.stdout.readline())
             pid = int(next(line for line in lines if line.startswith("child")).split()[1])
-            time.sleep(chance.uniform(0, 0.02))
+            time.sleep(chance.uniform(0, 0.04))
             os.kill(pid, signal.SIGKILL)
             while (line := parent.stdout.readline()) != "killed\n":
                 lines.append(line)
@@ -350,7 +359,7 @@ def test_kill_9_while_saving_never_leaves_an_unreadable_file(tmp_path, kills):
             for p in left:
                 assert p.name.endswith(".part")
                 p.unlink()
-        assert in_the_middle >= kills // 4, "hardly a kill came in the middle of a write"
+        assert in_the_middle, "no kill came in the middle of a write"
     finally:
         parent.kill()
         parent.wait()

@@ -29,13 +29,14 @@ MAY_IMPORT = {
     "train": {"checkpoint", "records", "data"},
     "measure": {"models"},
     "checks": {"models", "shapes", "measure"},
-    "predict": {"models", "data", "checkpoint"},
+    "predict": {"models", "data", "checkpoint", "records"},
+    "diagram": {"plots"},
     "__init__": {"models"},
     "__main__": {"cli"},
 }
 MAY_IMPORT["cli"] = {*MAY_IMPORT, "cli"} - {"__main__"}
 CORE = {"blocks", "models", "shapes", "data", "train", "checkpoint", "measure", "predict", "lab"}
-OTHERS = {"plots", "checks", "records", "cli"}
+OTHERS = {"plots", "diagram", "checks", "records", "cli"}
 NOT_AT_IMPORT = ("torchvision", "PIL", "matplotlib", "sklearn", "safetensors", "torchsummary")
 
 

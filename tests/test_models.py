@@ -67,7 +67,8 @@ def combinations():
     for block, shortcut, stem, norm, zero, top in itertools.product(
         BLOCKS, SHORTCUTS, ("imagenet", "cifar"), NORMS, (False, True), (True, False)
     ):
-        if zero and (shortcut == "none" or (norm == "no" and block not in IS_PREACT)):
+        without = shortcut in ("none", "A", "A-end")
+        if zero and (without or (norm == "no" and block not in IS_PREACT)):
             continue  # contradictions: see test_contradictory_options
         bottleneck = "Bottleneck" in block
         for stride_in, groups in itertools.product(
@@ -245,6 +246,11 @@ CONTRADICTIONS = {
         {"shortcut": "none", "zero_init_residual": True},
         "zero_init_residual needs a shortcut",
     ),
+    "zero gamma, padded channels": (
+        BasicBlock,
+        {"shortcut": "A-end", "zero_init_residual": True},
+        "would leave the padded channels at 0 for ever",
+    ),
     "zero gamma without norm": (
         Bottleneck,
         {"norm_layer": nn.Identity, "zero_init_residual": True},
@@ -352,7 +358,8 @@ def test_small_factories_run(name):
 
 def test_factory_options_win_over_the_defaults_of_the_factory():
     with torch.device("meta"):
-        for name in FACTORIES.keys() - {"resnet1202"}:  # the longest to build
+        deep = ("101", "110", "152", "164", "1202")  # the same code, but long to build
+        for name in [n for n in FACTORIES if not n.endswith(deep)]:
             net = create(name, in_channels=1, shortcut="C", include_top=False)
             assert net.conv1.in_channels == 1 and net.fc is None and net.avgpool is None
             assert isinstance(net.layer1[0].downsample, nn.Sequential), name
@@ -761,7 +768,7 @@ def test_stride_in_1x1_never_reads_three_of_four_positions(stride_in):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("kind", [k for k in SHORTCUTS if k != "none"])
+@pytest.mark.parametrize("kind", ["B", "C", "pooled"])
 def test_zero_init_makes_each_block_its_shortcut(block, kind):
     options = {"shortcut": kind, "zero_init_residual": True, "stem": "cifar"}
     net, usual = build(block, options), build(block, options | {"zero_init_residual": False})
@@ -795,16 +802,18 @@ def test_zero_init_makes_each_block_its_shortcut(block, kind):
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_zero_init_and_padding_leave_dead_channels(block):
-    """A trap of two options together: relu(0) has slope 0.
+    """Why ResNet refuses two options together: relu(0) has slope 0.
 
     Channels that shortcut A fills with zeros stay 0 while the branch adds 0, each ReLU behind
     them (after the addition, or in the next pre-activation) passes no gradient back, and so they
     stay 0 for ever, however long the net trains. Every other shortcut avoids this.
     """
-    options = {"stem": "cifar", "zero_init_residual": True}
     number = 3 if "Bottleneck" in block else 2
     for kind in ("A", "B"):
-        net = build(block, options | {"shortcut": kind})
+        net = build(block, {"stem": "cifar", "shortcut": kind})
+        for m in net.modules():
+            if isinstance(m, BLOCKS[block]):
+                zero_last(m)
         optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
         for step in range(8):
             optimiser.zero_grad()
