@@ -188,7 +188,12 @@ def live_curves(epochs: int, *, alt: str, caption: str = "") -> Callable:
         nonlocal handle
         from IPython.display import display
 
-        picture = curves(result.history, alt=alt, caption=caption, epochs=epochs)
+        row = result.history[-1]
+        state = (
+            f"Epoch {row['epoch']} of {epochs}: validation accuracy {row['valid_accuracy']:.1f} %."
+        )
+        words = f"{caption} {state}".strip()
+        picture = curves(result.history, alt=alt, caption=words, epochs=epochs)
         if handle is None:
             handle = display(picture, display_id=True)
         else:

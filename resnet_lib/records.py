@@ -32,12 +32,11 @@ def describe(data, model: str, options: dict) -> dict:
 
 
 def epoch_line(row: dict, epochs: int) -> str:
-    """One epoch in one line, for logs and notebooks."""
+    """One epoch in one line, for logs: learning rate, loss and accuracy of both parts, time."""
     return (
-        f"epoch {row['epoch']:>3}/{epochs}  lr {row['lr']:.4f}  "
-        f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:5.1f} %  "
-        f"valid loss {row['valid_loss']:.3f} acc {row['valid_accuracy']:5.1f} %  "
-        f"{row['seconds']:.1f} s"
+        f"epoch {row['epoch']:>2}/{epochs}  lr {row['lr']:.4f}  "
+        f"train {row['train_loss']:.3f} {row['train_accuracy']:5.1f} %  "
+        f"valid {row['valid_loss']:.3f} {row['valid_accuracy']:5.1f} %  {row['seconds']:.1f} s"
     )
 
 
