@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 STAMP = $(shell command -v $(PY) >/dev/null 2>&1 && echo $(PY) || echo $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-long serve clean fork format lint
+.PHONY: help book test test-long lab serve clean fork format lint
 
 help:  ## list the targets
 	@echo "make <target>:"
@@ -25,6 +25,9 @@ test: $(VENV)/.dev book  ## build, then check and test everything quick; ARGS="-
 
 test-long: $(VENV)/.dev book  ## the tests that take longer; ARGS="-k name" selects
 	@$(PY) -m pytest -m long $(ARGS)
+
+lab: $(VENV)/.book  ## open the chapters in JupyterLab, to run and to change them
+	@$(PY) -m jupyterlab book
 
 serve: book  ## build and serve on this machine only (PORT=8000)
 	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
