@@ -78,14 +78,15 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         CheckpointError: if the file is missing, cut short, or holds anything but weights and
             plain values. Never "fix" that with `weights_only=False`: it would run code from
             the file.
+        ImportError: for `.safetensors` without that library: the file is not to blame.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such weights file")
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
     try:
         if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 meta = json.loads(about.get("resnet_lib", "{}"))
@@ -135,7 +136,18 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
         CheckpointError: one message that names all missing and unexpected keys and all shapes
             that differ.
     """
-    state, own = strip_prefixes(state), net.state_dict()
+    state = strip_prefixes(state)
+    must_fit(net, state, source)
+    net.load_state_dict(state)
+
+
+def must_fit(net: nn.Module, state: dict[str, Tensor], source: str = "the state dict") -> None:
+    """Compare names and shapes; nothing is copied, so a net on the meta device will do.
+
+    Raises:
+        CheckpointError: as `load_weights`.
+    """
+    own = net.state_dict()
     problems = []
     for title, names in (
         ("missing in the file", [k for k in own if k not in state]),
@@ -156,4 +168,3 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
         raise CheckpointError(
             f"{source} does not fit this {type(net).__name__}. " + "; ".join(problems)
         )
-    net.load_state_dict(state)

@@ -2,7 +2,11 @@
 
 import argparse
 import json
+import os
+import re
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -12,7 +16,7 @@ from . import data as data_module
 
 EXAMPLES = """\
 examples:
-  python -m resnet_lib train --data digits --model resnet20 --epochs 5 --out runs/out/digits
+  python -m resnet_lib train --data digits --augment none --epochs 5 --out runs/out/digits
   python -m resnet_lib train --data my_pictures/ --size 64 --model resnet18 --out runs/out/mine
   python -m resnet_lib evaluate runs/out/mine/best.pt --data my_pictures/
   python -m resnet_lib predict cat.jpg                      (the book's own small net)
@@ -24,6 +28,9 @@ DATA_HELP = (
     "train/<class>/*.jpg and test/<class>/*.jpg, or only <class>/*.jpg (then a fifth of each "
     "class becomes the test set)"
 )
+WRITTEN = ("best.pt", "last.pt", "history.json", "record.json", "curves.png")  # by `train`
+FLAGS, WORDS = ("zero_init_residual", "include_top"), ("stem", "shortcut", "stride_in")
+PIP_NAMES = {"sklearn": "scikit-learn", "PIL": "pillow"}  # where they differ from the module's
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,13 +38,36 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, OSError, train.TrainingError, data_module.DownloadError) as error:
-        print(f"resnet_lib {arguments.command}: {error}", file=sys.stderr)
+        sys.stdout.flush()  # here, so that a reader who has left is noticed here
+    except BrokenPipeError:  # | head
+        with suppress(OSError):  # what is still in the buffer must not fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell reports SIGPIPE
+    except Exception as error:
+        if not (text := explain(error)):
+            raise
+        print(f"resnet_lib {arguments.command}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; what was saved stays as it is", file=sys.stderr)
         return 130
     return 0
+
+
+def explain(error: Exception) -> str:
+    """What to tell the reader; "" for an error that can only be a mistake in this package."""
+    if isinstance(error, (ValueError, OSError, train.TrainingError, data_module.DownloadError)):
+        return str(error)
+    first = (str(error).splitlines() or [""])[0]
+    if isinstance(error, ImportError):
+        name = (error.name or "").split(".")[0]
+        if name in ("", __package__):
+            return ""
+        return f"{first}; install it with pip install {PIP_NAMES.get(name, name)}"
+    # The processor's memory is reported by torch as a bare RuntimeError.
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in first:
+        return f"not enough memory{first and f' ({first[:200]})'}; try smaller pictures or batches"
+    return ""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -140,7 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run_train(a: argparse.Namespace) -> None:
     """The `train` command."""
     out = Path(a.out)
-    if (out / "history.json").exists() and not a.overwrite:
+    if not a.overwrite and any((out / name).exists() for name in WRITTEN):
         raise FileExistsError(
             f"{out} already holds a run; name another folder with --out, or add --overwrite"
         )
@@ -148,6 +178,8 @@ def run_train(a: argparse.Namespace) -> None:
         if a.threads < 1:
             raise ValueError("--threads must be at least 1")
         torch.set_num_threads(a.threads)
+    if not 0 <= a.seed < 2**63:
+        raise ValueError(f"--seed {a.seed}: must be from 0 to 2**63 - 1")
     augment = () if a.augment in ("none", "") else tuple(a.augment.split(","))
     names = "epochs batch_size lr momentum weight_decay schedule warmup valid precision"
     recipe = train.Recipe(
@@ -158,6 +190,8 @@ def run_train(a: argparse.Namespace) -> None:
     )
     if a.model not in FACTORIES:
         create(a.model)  # raises the error that lists the models, before any data is read
+    import matplotlib.figure  # noqa: F401  (if it is missing: now, not after the training)
+
     device = pick_device(a.device)
     data = data_module.load(a.data, size=a.size, seed=a.seed)
     options = {"num_classes": len(data.classes), "in_channels": data.shape[0]}
@@ -166,6 +200,12 @@ def run_train(a: argparse.Namespace) -> None:
     net = build(a.model, options)
     if not net.include_top:
         raise ValueError("--option include_top=false: a net without a head cannot be trained")
+    for name, has in (("num_classes", len(data.classes)), ("in_channels", data.shape[0])):
+        if options[name] != has:
+            raise ValueError(
+                f"--option {name}={options[name]}: {data.name} has {has}; leave it out"
+            )
+    prepare_folder(out)
     print(f"data     {data.name}: {len(data.train)} training and {len(data.test)} test pictures")
     print(f"classes  {', '.join(f'{i} {c}' for i, c in enumerate(data.classes))}")
     print(f"net      {a.model}, {measure.count_parameters(net):,} parameters")
@@ -183,11 +223,28 @@ def run_train(a: argparse.Namespace) -> None:
     print(f"written  {out}/best.pt last.pt record.json curves.png")
 
 
+def prepare_folder(out: Path) -> None:
+    """Make the folder, try to write in it, remove an old run: its record is not the new net's.
+
+    Raises OSError, naming the folder, if nothing can be written there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+        for name in WRITTEN:
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        why = "it is not a folder" if out.exists() and not out.is_dir() else error.strerror
+        raise OSError(f"--out {out}: cannot be used as a folder to write in ({why})") from None
+
+
 def run_evaluate(a: argparse.Namespace) -> None:
     """The `evaluate` command."""
     trained = predict.open_net(a.weights)
     # As in training: the seed decided which pictures of an undivided folder are for testing.
-    seed = trained.meta.get("recipe", {}).get("seed", 0)
+    recipe = trained.meta.get("recipe", {})
+    seed, batch_size = recipe.get("seed", 0), min(500, recipe.get("batch_size", 500))
     data = data_module.load(a.data, size=trained.meta["shape"][1], seed=seed)
     if data.classes != trained.meta["classes"]:
         raise ValueError(
@@ -196,7 +253,8 @@ def run_evaluate(a: argparse.Namespace) -> None:
         )
     trained.net.to(pick_device(a.device))
     split = getattr(data, a.part)
-    found = train.evaluate(trained.net, split, mean=trained.meta["mean"], std=trained.meta["std"])
+    mean, std = trained.meta["mean"], trained.meta["std"]
+    found = train.evaluate(trained.net, split, mean=mean, std=std, batch_size=batch_size)
     right = round(found.accuracy * found.total / 100)
     print(
         f"{data.name}, {a.part} part: accuracy {found.accuracy:.2f} % "
@@ -247,22 +305,24 @@ def pick_device(name: str) -> torch.device:
     """`auto` is the GPU where there is one. Raises ValueError for a GPU that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+    found = re.fullmatch(r"cpu|cuda(?::(0|[1-9][0-9]{0,8}))?", name)
+    if not found:
         raise ValueError(f"--device {name}: use auto, cpu, cuda or cuda:1")
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if name == "cpu":
+        return torch.device(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
         raise ValueError(f"--device {name}: torch sees no GPU here; use --device cpu")
-    return device
+    if int(found[1] or 0) >= count:
+        raise ValueError(f"--device {name}: torch sees {count} GPU(s) here, counted from cuda:0")
+    return torch.device(name)
 
 
 def build(model: str, options: dict) -> torch.nn.Module:
     """The net; a ValueError names the options where they make no sense."""
     try:
         return create(model, **options)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{model} cannot be built with {options}: {error}") from None
 
 
@@ -270,17 +330,20 @@ def parse_options(pairs: list[str]) -> dict:
     """["shortcut=B", "num_classes=4"] -> {"shortcut": "B", "num_classes": 4}.
 
     Raises:
-        ValueError: for a pair without "=" or an option that ResNet does not have.
+        ValueError: for a pair without "=", an unknown option, or a value of the wrong kind.
     """
-    allowed = ("num_classes", "in_channels", "zero_init_residual", "groups", "width_per_group",
-               "widths", "stem", "shortcut", "stride_in", "include_top")  # fmt: skip
+    allowed = ("num_classes", "in_channels", "groups", "width_per_group", "widths", *WORDS, *FLAGS)
     options = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or name not in allowed:
             raise ValueError(f"--option {pair}: write NAME=VALUE with one of {', '.join(allowed)}")
         try:
-            options[name] = json.loads(text)
+            value = json.loads({"True": "true", "False": "false"}.get(text, text))
         except ValueError:
-            options[name] = text
+            value = text
+        for names, kind, wanted in ((FLAGS, bool, "true or false"), (WORDS, str, "a word")):
+            if name in names and not isinstance(value, kind):
+                raise ValueError(f"--option {pair}: {name} must be {wanted}")
+        options[name] = value
     return options

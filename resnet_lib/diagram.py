@@ -3,6 +3,7 @@
 What is drawn is what the code does: a shortcut that is missing in the code is missing here.
 """
 
+import copy
 import html
 from dataclasses import dataclass
 
@@ -42,9 +43,10 @@ def trace(block: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list, li
     Args:
         input_shape: (channels, height, width).
     """
+    block = copy.deepcopy(block).to("meta").eval()  # nothing is computed, the block stays as it is
     graph = _Tracer().trace(block)
     module = fx.GraphModule(block, graph)
-    shapes = _Shapes(module).collect(torch.zeros(1, *input_shape))
+    shapes = _Shapes(module).collect(torch.zeros(1, *input_shape, device="meta"))
     modules = dict(block.named_modules())
     nodes = [n for n in graph.nodes if n.op not in ("placeholder", "output", "get_attr")]
     steps = {n: _describe(n, modules, shapes[n]) for n in nodes}
@@ -73,12 +75,8 @@ def trace(block: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list, li
 class _Shapes(fx.Interpreter):
     def collect(self, x):
         self.found = {}
-        modes = {m: m.training for m in self.module.modules()}
-        self.module.eval()
         with torch.no_grad():
             self.run(x)
-        for m, mode in modes.items():
-            m.training = mode
         return self.found
 
     def run_node(self, node):

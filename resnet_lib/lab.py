@@ -29,13 +29,13 @@ def start(chapter: str) -> Here:
     """Say on what the page runs, which data it uses, and how long it takes; return a `Here`.
 
     The size is "lesson" on a GPU and "quick" on a CPU; the environment variable
-    RESNET_LIB_SIZE (quick, lesson or full) decides otherwise.
+    RESNET_LIB_SIZE (quick, lesson or full; empty is as not set) decides otherwise.
 
     Raises:
         ValueError: if RESNET_LIB_SIZE holds anything else.
     """
     gpu = torch.cuda.is_available()
-    size = os.environ.get("RESNET_LIB_SIZE", "lesson" if gpu else "quick")
+    size = os.environ.get("RESNET_LIB_SIZE") or ("lesson" if gpu else "quick")
     if size not in SIZES:
         raise ValueError(f"RESNET_LIB_SIZE={size!r}: choose one of {', '.join(SIZES)}")
     device = torch.device("cuda" if gpu else "cpu")

@@ -28,7 +28,9 @@ def layer_table(net: nn.Module, input_shape: tuple[int, int, int]) -> list[Row]:
 
     A MAC is one multiplication with its addition. Convolutions and linear layers are counted;
     BN, ReLU, pooling and additions are not (the convention of He 2015, who calls MACs "FLOPs").
-    The net is copied to the meta device: nothing is computed, no BN statistic moves.
+    A weight that belongs to a module with children, not to a layer, is in no row: compare the sum
+    with `count_parameters`. The net is copied to the meta device: nothing is computed, and no BN
+    statistic moves.
 
     Args:
         input_shape: (channels, height, width).

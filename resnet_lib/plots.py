@@ -68,6 +68,7 @@ def drawing(width: float = 5.2, height: float = 3.3):
 
     style = {
         "svg.fonttype": "none",
+        "text.parse_math": False,  # class names are text, also "US$"
         "svg.hashsalt": "resnet",
         "font.size": 11,
         "axes.titlesize": 12,

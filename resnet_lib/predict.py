@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from . import checkpoint, models, records
 from .data import fit_picture, normalise, open_picture
@@ -31,6 +32,13 @@ class Prediction:
     pixels: Tensor  # uint8 (C, H, W), after resizing and cropping
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the random weights: on the meta device, torch imports SymPy (a second) for them."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
 def open_net(path: str | Path = BOOKS_OWN_NET) -> Trained:
     """Build the net that a weights file describes and load its weights.
 
@@ -39,7 +47,7 @@ def open_net(path: str | Path = BOOKS_OWN_NET) -> Trained:
 
     Raises:
         checkpoint.CheckpointError: if the file cannot be read, does not fit, or does not say
-            which net it belongs to.
+            which net it belongs to, or contradicts itself.
     """
     if not Path(path).exists() and Path(path).parent == Path("."):
         try:
@@ -47,18 +55,50 @@ def open_net(path: str | Path = BOOKS_OWN_NET) -> Trained:
         except FileNotFoundError as error:
             raise checkpoint.CheckpointError(f"{path}: no such file, and {error}") from None
     state, meta = checkpoint.load(path)
-    missing = [k for k in ("model", "classes", "shape", "mean", "std") if k not in meta]
+    missing = [k for k in ("model", "classes", "shape", "mean", "std", "data") if k not in meta]
     if missing:
         raise checkpoint.CheckpointError(
             f"{path}: holds weights but does not say {', '.join(missing)}. It was not written by "
             "`resnet_lib train`; build the net yourself and use checkpoint.load_weights"
         )
     try:
-        net = models.create(meta["model"], **meta.get("options", {}))
-    except (TypeError, ValueError) as error:
-        raise checkpoint.CheckpointError(f"{path}: its net cannot be built: {error}") from None
+        with torch.device("meta"), _Unfilled():  # takes no memory, however large a net the file asks for
+            plan = models.create(meta["model"], **meta.get("options", {}))
+    except Exception as error:  # nonsense in the options can fail anywhere
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise checkpoint.CheckpointError(f"{path}: its net cannot be built: {first}") from None
+    if wrong := _contradiction(plan, meta):
+        raise checkpoint.CheckpointError(f"{path}: {wrong}")
+    checkpoint.must_fit(plan, state, str(path))
+    net = models.create(meta["model"], **meta.get("options", {}))
     checkpoint.load_weights(net, state, str(path))
     return Trained(net.eval(), meta)
+
+
+def _contradiction(net: nn.Module, meta: dict) -> str:
+    """What `meta` says that cannot be, for this net; "" if all is well."""
+
+    def numbers(value, kind, least) -> bool:
+        return isinstance(value, list) and all(
+            isinstance(v, kind) and not isinstance(v, bool) and v >= least for v in value
+        )
+
+    classes, shape = meta["classes"], meta["shape"]
+    if net.fc is None:
+        return "its net has no fc layer (include_top=False), so it cannot name classes"
+    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+        return "its classes are not a list of names"
+    if len(classes) != net.fc.out_features:
+        return f"it names {len(classes)} classes, but its net has {net.fc.out_features} outputs"
+    if not numbers(shape, int, 1) or len(shape) != 3 or shape[0] != net.in_channels:
+        return f"its shape is {shape}, not [{net.in_channels}, height, width]"
+    for name in ("mean", "std"):
+        if not numbers(meta[name], (int, float), 0) or len(meta[name]) != shape[0]:
+            return f"its {name} is {meta[name]}, not one number for each of {shape[0]} channels"
+    recipe = meta.get("recipe", {})
+    if not isinstance(recipe, dict) or not numbers([recipe.get("batch_size", 1)], int, 1):
+        return f"its recipe is {recipe}"
+    return ""
 
 
 @torch.no_grad()

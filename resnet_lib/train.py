@@ -1,11 +1,10 @@
-"""Training in one readable file: a recipe, a learning-rate schedule, one loop, an evaluation.
+"""Training in one readable file: one loop and an evaluation. `recipe` says what is to be done.
 
 `fit` sees the training and the validation part only. The test set is for `evaluate`, once, at
 the end: the code gives it no chance to choose anything.
 """
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -18,81 +17,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import checkpoint, records
-from .data import AUGMENTATIONS, Data, Loader, Split, split_validation
+from .data import Data, Loader, Split, split_validation
+from .recipe import PRECISIONS, SCHEDULES, Recipe, learning_rate
 
-SCHEDULES = ("one-cycle", "cosine", "step", "constant")
-PRECISIONS = ("fp32", "bf16")
+__all__ = [
+    "PRECISIONS",
+    "SCHEDULES",
+    "Evaluation",
+    "Recipe",
+    "Result",
+    "TrainingError",
+    "autocast",
+    "evaluate",
+    "fit",
+    "fit_and_test",
+    "learning_rate",
+]
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step, why, and what to try."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a training run, apart from net, data and hardware.
-
-    `warmup` is the share of all steps in which the learning rate rises from 0 to `lr`;
-    `augment` may hold "crop" and "flip"; `valid` is the share of the training pictures that
-    is kept aside to choose the best epoch.
-
-    Raises:
-        ValueError: for a value that makes no sense, naming the field.
-    """
-
-    epochs: int = 10
-    batch_size: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 5e-4
-    schedule: str = "one-cycle"
-    warmup: float = 0.15
-    augment: tuple[str, ...] = ("crop", "flip")
-    valid: float = 0.1
-    precision: str = "fp32"
-    channels_last: bool = False
-    seed: int = 0
-
-    def __post_init__(self):
-        rules = {
-            "epochs": (self.epochs >= 1, "at least 1"),
-            "batch_size": (self.batch_size >= 2, "at least 2, for batch statistics"),
-            "lr": (self.lr > 0, "above 0"),
-            "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
-            "weight_decay": (self.weight_decay >= 0, "0 or more"),
-            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-            "warmup": (0 <= self.warmup < 1, "a share from 0 to below 1"),
-            "augment": (
-                isinstance(self.augment, tuple) and set(self.augment) <= set(AUGMENTATIONS),
-                f"a tuple of any of {', '.join(AUGMENTATIONS)}",
-            ),
-            "valid": (0 < self.valid < 1, "a share between 0 and 1"),
-            "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-        }
-        for name, (fine, wanted) in rules.items():
-            if not fine:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be {wanted}")
-
-
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Learning rate before step `step` of `steps` (counted from 0).
-
-    After the warm-up, with t running from 0 to 1 over the rest: "one-cycle" falls along a
-    straight line to 0, "cosine" along (1 + cos(pi t)) / 2, "step" is divided by 10 at half and
-    at three quarters of all steps (He 2015, section 4.2), "constant" stays.
-    """
-    warm = recipe.warmup * steps
-    if step < warm:
-        return recipe.lr * (step + 1) / (warm + 1)
-    t = (step - warm) / max(1.0, steps - warm)
-    if recipe.schedule == "one-cycle":
-        return recipe.lr * (1 - t)
-    if recipe.schedule == "cosine":
-        return recipe.lr * (1 + math.cos(math.pi * t)) / 2
-    if recipe.schedule == "step":
-        return recipe.lr * 0.1 ** ((step >= 0.5 * steps) + (step >= 0.75 * steps))
-    return recipe.lr
 
 
 @dataclass
@@ -192,7 +136,7 @@ def fit(
             seen += len(y)
             step += 1
         _must_be_finite(loss_sum, epoch, step, lr, out)
-        checked = evaluate(net, valid, mean=mean, std=std, precision=recipe.precision)
+        checked = evaluate(net, valid, mean=mean, std=std, **_measured_as(recipe))
         state = checkpoint.snapshot(net)
         # A last step too far spoils the weights after a loss that was still finite.
         size = sum(v.double().abs().sum() for v in state.values())
@@ -244,6 +188,8 @@ def fit_and_test(
     weights, and where it was measured. With `out`, it is written to `record.json` there.
     """
     began = time.perf_counter()
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     train, valid = split_validation(data.train, recipe.valid, recipe.seed)
     meta = records.describe(data, model, options or {})
     where = {"device": device, "out": out, "meta": meta, "on_epoch": on_epoch, "quiet": quiet}
@@ -251,7 +197,7 @@ def fit_and_test(
     test = {"pictures": len(data.test), "best_epoch": result.best_epoch}
     for which, state in (("best", result.best), ("last", result.last)):
         net.load_state_dict(state)
-        found = evaluate(net, data.test, mean=data.mean, std=data.std, precision=recipe.precision)
+        found = evaluate(net, data.test, mean=data.mean, std=data.std, **_measured_as(recipe))
         test[which] = {"loss": found.loss, "accuracy": found.accuracy}
     record = {
         **meta,
@@ -289,7 +235,7 @@ def evaluate(
     loader = Loader(split, batch_size, mean=mean, std=std, device=device)
     try:
         for x, y in loader.epoch(0):
-            with autocast(device, precision):
+            with _memory_explained(len(y)), autocast(device, precision):
                 logits = net(x)
             logits = logits.float()
             _labels_fit(y, logits)
@@ -307,6 +253,11 @@ def evaluate(
 def autocast(device: torch.device, precision: str):
     """Mixed precision for "bf16"; for "fp32" a context that does nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def _measured_as(recipe: Recipe) -> dict:
+    """How `evaluate` measures during a run: no more memory than a training step takes."""
+    return {"precision": recipe.precision, "batch_size": min(500, recipe.batch_size)}
 
 
 @contextmanager

@@ -489,3 +489,50 @@ def test_grades_and_what_they_decide():
         text = repr(report)
         assert f"{grade}: where: what" in text and "expected: expected" in text
         assert "hint: hint" in text
+
+
+@pytest.mark.parametrize("way", ["frozen", "detached"])
+def test_weights_that_cannot_learn_are_named(way):
+    class Stuck(BasicBlock):
+        def forward(self, x):
+            weight = self.conv2.weight.detach()
+            out = self.relu(self.bn1(self.conv1(x)))
+            return self.relu(self.bn2(F.conv2d(out, weight, padding=1)) + x)
+
+    def build():
+        return Stuck(8, 8) if way == "detached" else BasicBlock(8, 8).requires_grad_(False)
+
+    report = checks.module("block", build, BasicBlock(8, 8), (8, 8, 8))
+    assert not report.ok
+    assert "cannot learn" in repr(report) or "no gradient" in repr(report)
+
+
+def test_the_readers_own_net_keeps_its_weights():
+    net = BasicBlock(8, 8)
+    before = copy.deepcopy(net.state_dict())
+    checks.module("block", lambda: net, BasicBlock(8, 8), (8, 8, 8))
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+class Agreeable:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+class Sly(int):
+    def __sub__(self, other):
+        return 0
+
+    __rsub__ = __sub__
+
+
+def test_an_object_that_equals_everything_is_no_answer():
+    assert not checks.function("f", lambda a: Agreeable(), lambda a: 3, [(1,)]).ok
+    assert not checks.function("f", lambda a: Sly(4), lambda a: 3, [(1,)]).ok
+    assert not checks.numbers("n", {"a": Sly(4)}, {"a": 3}).ok
+    assert checks.function("f", lambda a: np.int64(3), lambda a: 3, [(1,)]).ok
+    assert checks.function("f", lambda a: torch.tensor(3), lambda a: 3, [(1,)]).ok
+    assert checks.function("f", lambda a: 0.1 + 0.2, lambda a: 0.3, [(1,)]).ok
+    assert checks.function("f", lambda a: [1, 2], lambda a: (1, 2), [(1,)]).ok

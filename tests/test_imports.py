@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "lab": set(),
     "blocks": set(),
     "models": {"blocks"},
-    "train": {"checkpoint", "records", "data"},
+    "recipe": {"data"},
+    "train": {"checkpoint", "records", "data", "recipe"},
     "measure": {"models"},
     "checks": {"models", "shapes", "measure"},
     "predict": {"models", "data", "checkpoint", "records"},
@@ -35,7 +36,18 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 MAY_IMPORT["cli"] = {*MAY_IMPORT, "cli"} - {"__main__"}
-CORE = {"blocks", "models", "shapes", "data", "train", "checkpoint", "measure", "predict", "lab"}
+CORE = {
+    "blocks",
+    "models",
+    "shapes",
+    "data",
+    "recipe",
+    "train",
+    "checkpoint",
+    "measure",
+    "predict",
+    "lab",
+}
 OTHERS = {"plots", "diagram", "checks", "records", "cli"}
 NOT_AT_IMPORT = ("torchvision", "PIL", "matplotlib", "sklearn", "safetensors", "torchsummary")
 

@@ -227,7 +227,7 @@ def test_the_best_weights_give_the_recorded_validation_numbers(parts):
     assert row["valid_accuracy"] == best
     fresh = net(seed=5)
     fresh.load_state_dict(result.best)
-    found = evaluate(fresh, parts[1], mean=MEAN, std=STD)
+    found = evaluate(fresh, parts[1], mean=MEAN, std=STD, batch_size=QUICK.batch_size)
     assert (found.loss, found.accuracy) == (row["valid_loss"], row["valid_accuracy"])
 
 
@@ -314,8 +314,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_good(parts, tmp_path
     real = model.forward
     calls = iter(range(10**6))
 
-    def spoiled(x):  # the second batch of epoch 2: 3 + 1 (validation) + 1 calls later
-        return real(x) * (math.nan if next(calls) == 5 else 1)
+    def spoiled(x):  # the second batch of epoch 2: 3 + 2 (validation) + 1 calls later
+        return real(x) * (math.nan if next(calls) == 6 else 1)
 
     model.forward = spoiled
     with pytest.raises(TrainingError) as caught:
@@ -461,4 +461,13 @@ def test_the_record_is_complete_and_plain(colours, tmp_path):
 def test_progress_is_one_line_an_epoch(parts, capsys):
     fit(net(), *parts, replace(QUICK, epochs=1), mean=MEAN, std=STD)
     out = capsys.readouterr().out
-    assert out.startswith("epoch   1/1  lr 0.") and out.count("\n") == 1 and "valid loss" in out
+    assert out.startswith("epoch  1/1  lr 0.") and out.count("\n") == 1
+    assert "train " in out and "valid " in out and len(out) <= 80
+
+
+def test_evaluation_takes_no_more_memory_than_a_training_step(parts):
+    """The biggest batch that the net ever sees is the recipe's, also while it is measured."""
+    model, sizes = net(), []
+    model.register_forward_pre_hook(lambda _m, inputs: sizes.append(len(inputs[0])))
+    run(model, parts, replace(QUICK, epochs=1, batch_size=8))
+    assert max(sizes) == 8

@@ -10,6 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+MAX_BYTES = 2 * 1024**3  # of a set's pixels
+
 
 def mix(*parts: object) -> int:
     """A 63-bit seed from any printable parts: `mix(seed, epoch, "flip")`.
@@ -176,16 +178,29 @@ def split_validation(split: Split, fraction: float = 0.1, seed: int = 0) -> tupl
     return split.subset(kept), split.subset(held)
 
 
+def must_fit_memory(name: str, count: int, channels: int, size: int) -> None:
+    """Raises ValueError if `count` pictures of `size` x `size` pixels take more than 2 GiB."""
+    fits = math.isqrt(MAX_BYTES // (channels * count))
+    if size > fits:
+        advice = f"give a size of at most {fits}" if fits else "ask for fewer pictures"
+        raise ValueError(f"{name}: pictures of {size} px would take more than 2 GiB; {advice}")
+
+
 def resize(data: Data, size: int) -> Data:
-    """The same set at `size` x `size` pixels (bilinear, antialiased); unchanged if it fits."""
+    """The same set at `size` x `size` pixels (bilinear, antialiased); unchanged if it fits.
+
+    Raises ValueError for a size below 1 or one at which the set takes more than 2 GiB.
+    """
     if size < 1:
         raise ValueError(f"size is {size}; wanted at least 1 pixel")
     if data.shape[1:] == (size, size):
         return data
+    must_fit_memory(data.name, len(data.train) + len(data.test), data.shape[0], size)
+    chunk = min(4096, max(1, 2**26 // (data.shape[0] * size * size)))  # in float32: 256 MiB
 
     def part(split: Split) -> Split:
         small = []
-        for x in split.x.split(4096):
+        for x in split.x.split(chunk):
             x = torch.nn.functional.interpolate(
                 x.float(), size=(size, size), mode="bilinear", antialias=True
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .core import Data, Split, mix
+from .core import Data, Split, mix, must_fit_memory
 
 CLASSES = ["disc", "ring", "square", "triangle", "plus", "star", "crescent", "bar", "L", "T"]
 CHUNK = 500  # pictures drawn at once: the arrays stay in the processor's cache
@@ -178,13 +178,15 @@ def shapes10(
 
     The same on every machine for the same `seed`; test pictures come from a stream of their own,
     and the first n pictures do not depend on how many are asked for. Raises ValueError for fewer
-    than ten pictures in a part (one of each class), a size below 8 px, or a rotation outside
-    0..180. Source: drawn by this module.
+    than ten pictures in a part (one of each class), a size below 8 px or one at which the
+    set takes more than 2 GiB, or a rotation outside 0..180. Source: drawn by this module.
     """
     if min(n_train, n_test) < len(CLASSES):
         raise ValueError(f"n_train={n_train}, n_test={n_test}: wanted at least 10 of each")
     if size < 8:
         raise ValueError(f"size is {size}; below 8 px the shapes cannot be told apart")
+    # However few are asked for, a whole chunk is drawn, in numbers of four bytes.
+    must_fit_memory("shapes10", max(n_train + n_test, 4 * CHUNK), 3, size)
     if not 0 <= rotation <= 180:
         raise ValueError(f"rotation is {rotation}; wanted degrees from 0 to 180")
     return Data(

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from . import pictures
-from .core import Data, Split, stratified
+from .core import MAX_BYTES, Data, Split, stratified
 from .pictures import SUFFIXES, PictureError
 
 SHOWN = 20  # problems in one message
-MAX_BYTES = 2 * 1024**3  # of the decoded set
 DEFAULT_SIZE = 64  # pixels, where the pictures differ in size
 HELD_OUT = ("test", "val", "valid", "validation")  # the first one found is the test part
 LAYOUT = "put each class into a folder of its own: <class>/*.jpg or train/<class>/*.jpg"

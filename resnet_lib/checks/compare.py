@@ -1,115 +1,12 @@
-"""Turn a reader's answer, block or net into findings in plain words.
-
-One engine for all exercises: it runs the work, compares it with a reference, and says what is
-different, where, what was expected, and what to look at. It never raises for wrong work.
-"""
+"""Compare a reader's block, stage or net with a reference, and name the difference."""
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
-GRADES = ("broken", "wasteful", "known variant")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One difference. `grade` is one of `GRADES`."""
-
-    grade: str
-    what: str
-    where: str = ""
-    expected: str = ""
-    hint: str = ""
-
-    def __str__(self) -> str:
-        text = f"{self.grade}: {f'{self.where}: ' if self.where else ''}{self.what}"
-        text += f"\n    expected: {self.expected}" if self.expected else ""
-        return text + (f"\n    hint: {self.hint}" if self.hint else "")
-
-
-@dataclass
-class Report:
-    """The findings about one piece of work. `answered` is False while nothing was filled in."""
-
-    subject: str
-    answered: bool = True
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Answered, and nothing broken."""
-        return self.answered and not any(f.grade == "broken" for f in self.findings)
-
-    def __repr__(self) -> str:
-        if not self.answered:
-            return f"{self.subject}: not answered yet"
-        head = f"{self.subject}: {'correct' if self.ok else 'not yet'}"
-        return "\n".join([head, *(f"  {f}" for f in self.findings)])
-
-
-def _unanswered(answer) -> bool:
-    return answer is None or answer is ...
-
-
-def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = None) -> Report:
-    """Compare named numbers with the expected ones; `...` or None means "not answered yet".
-
-    `hints[name]` maps a typical wrong value to the hint for it. Integers must be equal, floats
-    agree to 1 %.
-    """
-    if _unanswered(answers):
-        return Report(subject, answered=False)
-    if not isinstance(answers, dict):
-        text = f"got {_shown(answers)}, not a dict of named numbers"
-        return Report(subject, findings=[Finding("broken", text)])
-    if all(_unanswered(answers.get(name)) for name in expected):
-        return Report(subject, answered=False)
-    report = Report(subject)
-    for name, right in expected.items():
-        got = answers.get(name)
-        hint = (hints or {}).get(name, {})
-        if _unanswered(got):
-            report.findings.append(Finding("broken", "not answered yet", name))
-        elif isinstance(got, bool) or not isinstance(got, Real):
-            report.findings.append(Finding("broken", f"{_shown(got)} is not a number", name))
-        elif not abs(got - right) <= (0.01 * abs(right) if isinstance(right, float) else 0):
-            report.findings.append(
-                Finding("broken", f"{got} is not right", name, hint=hint.get(got, hint.get("", "")))
-            )
-    return report
-
-
-def function(subject: str, answer: Callable, reference: Callable, cases: list[tuple]) -> Report:
-    """Compare a reader's function with a reference on several argument tuples."""
-    if _unanswered(answer):
-        return Report(subject, answered=False)
-    report = Report(subject)
-    for case in cases:
-        where = f"with arguments {case}"
-        right = reference(*copy.deepcopy(case))
-        try:
-            got = answer(*copy.deepcopy(case))
-        except NotImplementedError:
-            return Report(subject, answered=False)
-        except Exception as error:
-            report.findings.append(Finding("broken", _raised(error), where))
-            break
-        if _unanswered(got) and case is cases[0]:
-            return Report(subject, answered=False)
-        try:
-            equal = bool(got == right)
-        except Exception:  # a tensor of several numbers is neither true nor false
-            equal = False
-        if not equal:
-            hint = "does every branch end with `return`?" if got is None else ""
-            found = Finding("broken", f"returns {_shown(got)}", where, f"{right}", hint)
-            report.findings.append(found)
-            break
-    return report
+from .answers import Finding, Report, close, raised, unanswered
 
 
 def module(
@@ -134,8 +31,8 @@ def module(
     except NotImplementedError:
         return Report(subject, answered=False)
     except Exception as error:
-        return Report(subject, findings=[Finding("broken", _raised(error), "while building it")])
-    if _unanswered(net):
+        return Report(subject, findings=[Finding("broken", raised(error), "while building it")])
+    if unanswered(net):
         return Report(subject, answered=False)
     report = Report(subject)
     if not isinstance(net, nn.Module):
@@ -143,6 +40,7 @@ def module(
         hint = "a function that builds a stage has to return nn.Sequential(*blocks)"
         report.findings.append(Finding("broken", text, "result", hint=hint))
         return report
+    net = copy.deepcopy(net).cpu()  # the reader's own net keeps its weights and its device
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, *input_shape, generator=generator)
     reference = copy.deepcopy(reference)
@@ -150,7 +48,7 @@ def module(
         try:
             found = step(net, reference, x)
         except Exception as error:  # for example only in eval mode, or only with gradients
-            found = [Finding("broken", _raised(error), "while comparing it with the reference")]
+            found = [Finding("broken", raised(error), "while comparing it with the reference")]
         if found is None:
             return Report(subject, answered=False)
         report.findings += found
@@ -176,7 +74,7 @@ def _runs(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding] | No
                 hint = "the two sides of the addition differ in shape: does the shortcut follow "
                 hint += "the branch in channels and in stride?"
             where = f"on an input of shape {tuple(x.shape)}"
-            return [Finding("broken", _raised(error), where, hint=hint)]
+            return [Finding("broken", raised(error), where, hint=hint)]
     if not isinstance(out, Tensor):
         hint = "does forward end with `return`?" if out is None else ""
         return [Finding("broken", f"gives a {type(out).__name__}", "forward", "a tensor", hint)]
@@ -233,10 +131,11 @@ def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]
     outputs = {}
     for mode in (True, False):
         net.train(mode), reference.train(mode)
+        net.zero_grad(), reference.zero_grad()
         a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
         out, right = net(a), reference(b)
         outputs[mode] = (out, right)
-        if not _close(out, right):
+        if not close(out, right):
             where = f"output in {'train' if mode else 'eval'} mode"
             why = _why(net.train(mode), reference.train(mode), x)
             return [Finding("broken", "differs from the reference", where, hint=why)]
@@ -244,11 +143,18 @@ def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]
             hint = "is it computed inside no_grad, or detached? Nothing could be learned"
             return [Finding("broken", "the output carries no gradient", "backward", hint=hint)]
         out.square().mean().backward(), right.square().mean().backward()
-        if not _close(a.grad, b.grad):
+        if not close(a.grad, b.grad):
             hint = "is something detached, or inside no_grad?"
             return [Finding("broken", "the gradient of the input differs", "backward", hint=hint)]
+        own = dict(net.named_parameters())
+        for name, value in reference.named_parameters():
+            grad = own[name].grad if name in own else None
+            if value.grad is not None and not close(grad, value.grad):
+                what = "it gets no gradient" if grad is None else "its gradient differs"
+                hint = "is it frozen, detached, or a buffer? Then it cannot learn"
+                return [Finding("broken", what, name, hint=hint)]
         for name, value in reference.state_dict().items():
-            if "running" in name and not _close(net.state_dict()[name], value):
+            if "running" in name and not close(net.state_dict()[name], value):
                 hint = "is this layer called once, and only once, in forward?"
                 return [Finding("broken", "running statistics differ", name, hint=hint)]
     return []
@@ -297,7 +203,7 @@ def _why(net: nn.Module, reference: nn.Module, x: Tensor) -> str:
     for (got, _), (wanted, _) in zip(own[first], right[first], strict=True):
         if got.shape == wanted.shape and got.min() < 0 <= wanted.min():
             return f"{first} gets negative values: a ReLU is missing before it"
-        if not _close(got, wanted):
+        if not close(got, wanted):
             return f"the first part that differs is {first}; look at what comes before it"
     return (
         f"{first} gets the right input, but its output differs: look at its settings and its "
@@ -307,7 +213,7 @@ def _why(net: nn.Module, reference: nn.Module, x: Tensor) -> str:
 
 def _same(own: dict, right: dict, name: str) -> bool:
     pairs = zip(own[name], right[name], strict=True)
-    return all(_close(a[1], b[1]) for a, b in pairs)
+    return all(close(a[1], b[1]) for a, b in pairs)
 
 
 def _block(name: str, own: dict, right: dict) -> str:
@@ -320,29 +226,13 @@ def _block(name: str, own: dict, right: dict) -> str:
     if last is None or name not in right:
         return ""
     skip = own[f"{dot}downsample"][0][1] if f"{dot}downsample" in own else source
-    if _close(out, relu(last)):
+    if close(out, relu(last)):
         return f"{at}the shortcut is never added"
     if last.shape == skip.shape:
-        if _close(out, relu(last) + skip) or _close(out, relu(last) + relu(skip)):
+        if close(out, relu(last) + skip) or close(out, relu(last) + relu(skip)):
             return f"{at}the ReLU comes before the addition; it belongs after it"
-        if _close(out, relu((last + skip) / 2)):
+        if close(out, relu((last + skip) / 2)):
             return f"{at}the two paths are averaged; they should be summed"
     if out.min() < 0 <= right[name][0][1].min():
         return f"{at}the output has negative values: the ReLU after the addition is missing"
     return ""
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    if a is None or b is None or a.shape != b.shape:
-        return False
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, b.abs().max().item()))
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _raised(error: Exception) -> str:
-    first = (str(error).strip() or "no message").splitlines()[0]
-    return f"raises {type(error).__name__}: {first[:200]}"
