@@ -136,18 +136,7 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
         CheckpointError: one message that names all missing and unexpected keys and all shapes
             that differ.
     """
-    state = strip_prefixes(state)
-    must_fit(net, state, source)
-    net.load_state_dict(state)
-
-
-def must_fit(net: nn.Module, state: dict[str, Tensor], source: str = "the state dict") -> None:
-    """Compare names and shapes; nothing is copied, so a net on the meta device will do.
-
-    Raises:
-        CheckpointError: as `load_weights`.
-    """
-    own = net.state_dict()
+    state, own = strip_prefixes(state), net.state_dict()
     problems = []
     for title, names in (
         ("missing in the file", [k for k in own if k not in state]),
@@ -168,3 +157,4 @@ def must_fit(net: nn.Module, state: dict[str, Tensor], source: str = "the state 
         raise CheckpointError(
             f"{source} does not fit this {type(net).__name__}. " + "; ".join(problems)
         )
+    net.load_state_dict(state)

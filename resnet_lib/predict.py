@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from . import checkpoint, models, records
 from .data import fit_picture, normalise, open_picture
@@ -32,13 +31,6 @@ class Prediction:
     pixels: Tensor  # uint8 (C, H, W), after resizing and cropping
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves out the random weights: on the meta device, torch imports SymPy (a second) for them."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
-
-
 def open_net(path: str | Path = BOOKS_OWN_NET) -> Trained:
     """Build the net that a weights file describes and load its weights.
 
@@ -62,15 +54,12 @@ def open_net(path: str | Path = BOOKS_OWN_NET) -> Trained:
             "`resnet_lib train`; build the net yourself and use checkpoint.load_weights"
         )
     try:
-        with torch.device("meta"), _Unfilled():  # takes no memory, however large a net the file asks for
-            plan = models.create(meta["model"], **meta.get("options", {}))
+        net = models.create(meta["model"], **meta.get("options", {}))
     except Exception as error:  # nonsense in the options can fail anywhere
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise checkpoint.CheckpointError(f"{path}: its net cannot be built: {first}") from None
-    if wrong := _contradiction(plan, meta):
+    if wrong := _contradiction(net, meta):
         raise checkpoint.CheckpointError(f"{path}: {wrong}")
-    checkpoint.must_fit(plan, state, str(path))
-    net = models.create(meta["model"], **meta.get("options", {}))
     checkpoint.load_weights(net, state, str(path))
     return Trained(net.eval(), meta)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_lib import checkpoint, create
+from resnet_lib import checkpoint, create, predict
 from resnet_lib.checkpoint import CheckpointError, load, load_weights, save, snapshot
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,6 +197,78 @@ def test_a_missing_file_and_a_folder(tmp_path):
 def test_plain_values_that_are_no_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     assert "holds no state dict" in refused(tmp_path / "other.pt")
+
+
+def test_a_missing_library_is_not_the_file_s_fault(tmp_path, monkeypatch):
+    save(tmp_path / "net.safetensors", net().state_dict(), META)
+    for name in [m for m in sys.modules if m.split(".")[0] == "safetensors"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "safetensors", None)  # as if it were not installed
+    with pytest.raises(ImportError) as caught:
+        load(tmp_path / "net.safetensors")
+    assert caught.value.name == "safetensors"
+    assert "there is no such weights file" in refused(tmp_path / "nowhere.safetensors")
+
+
+# --- files that contradict themselves
+
+
+FULL = {
+    "model": "resnet20",
+    "options": SMALL,
+    "classes": ["a", "b", "c"],
+    "shape": [3, 8, 8],
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.2, 0.2, 1],
+    "data": "toy",
+}
+
+
+def test_a_file_that_says_all_opens(tmp_path):
+    save(tmp_path / "net.pt", net().state_dict(), FULL)
+    opened = predict.open_net(tmp_path / "net.pt")
+    assert same(opened.net.state_dict(), net().state_dict()) and opened.meta == FULL
+    assert not opened.net.training and {p.device.type for p in opened.net.parameters()} == {"cpu"}
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    assert predict.predict_pixels(opened, pixels).sum(1).allclose(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": None}, "does not say data"),
+        ({"model": ["resnet20"]}, "its net cannot be built"),
+        ({"model": "resnet20000"}, "its net cannot be built: there is no model"),
+        ({"options": []}, "its net cannot be built"),
+        ({"options": {"num_classes": 10**19}}, "its net cannot be built"),
+        ({"options": {"num_classes": -3}}, "its net cannot be built"),
+        ({"options": {"num_classes": 10**13}}, "its net cannot be built"),
+        ({"options": SMALL | {"widths": [16, 16, 16]}}, "does not fit this ResNet.* of another"),
+        ({"options": SMALL | {"in_channels": 10**6}, "shape": [10**6, 8, 8]}, "its mean is"),
+        ({"options": SMALL | {"include_top": False}}, "no fc layer"),
+        ({"classes": ["a", "b"]}, "2 classes, but its net has 3 outputs"),
+        ({"classes": "abc"}, "not a list of names"),
+        ({"classes": [1, 2, 3]}, "not a list of names"),
+        ({"shape": [3, 8]}, r"its shape is \[3, 8\], not \[3, height, width\]"),
+        ({"shape": [3, 8, 8, 8]}, "its shape is"),
+        ({"shape": [1, 8, 8]}, "its shape is"),
+        ({"shape": [3, 0, 8]}, "its shape is"),
+        ({"shape": [3, "8", 8]}, "its shape is"),
+        ({"shape": 8}, "its shape is 8"),
+        ({"mean": [0.5]}, "its mean is.* each of 3 channels"),
+        ({"std": ["a", "b", "c"]}, "its std is"),
+        ({"recipe": 5}, "its recipe is 5"),
+        ({"recipe": {"batch_size": "many"}}, "its recipe is"),
+    ],
+    ids=lambda value: json.dumps(value)[:50] if isinstance(value, dict) else None,
+)
+def test_a_file_that_contradicts_itself_is_refused_by_name(changes, words, tmp_path):
+    path = tmp_path / "net.pt"
+    meta = {k: v for k, v in (FULL | changes).items() if v is not None}
+    save(path, net().state_dict(), meta)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        predict.open_net(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 class Evil:

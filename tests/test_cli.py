@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections import Counter
 from contextlib import redirect_stdout
 from importlib.resources import files
@@ -77,7 +78,7 @@ def test_train_says_what_it_does_and_writes_everything(trained, pictures):
     out, said = trained
     assert "96 training and 24 test pictures" in said
     assert "classes  0 disc, 1 plus, 2 ring" in said
-    assert re.search(r"^epoch   2/2  lr ", said, re.M)
+    assert re.search(r"^epoch  2/2  lr ", said, re.M)
     record = json.loads((out / "record.json").read_text())
     best = record["test"]["best"]["accuracy"]
     assert f"test     {best:.2f} % with the weights of epoch {record['test']['best_epoch']}" in said
@@ -162,6 +163,42 @@ def test_digits_in_a_minute_and_no_download(tmp_path):
     assert status == 0 and "1347 training and 450 test" in said
     saved = predict.open_net(tmp_path / "digits" / "best.pt")
     assert saved.meta["shape"] == [1, 8, 8] and saved.net.conv1.in_channels == 1
+
+
+def test_the_first_example_of_the_help_is_a_good_one(tmp_path):
+    """With flips, which are the default, the same command reaches a third of the digits."""
+    line = re.search(r"python -m resnet_lib (train --data digits .*)", cli.EXAMPLES)[1]
+    argv = [*line.split(), "--device", "cpu", "--threads", "1"]
+    argv[argv.index("--out") + 1] = tmp_path / "digits"
+    status, said = call(*argv)
+    assert status == 0
+    assert float(re.search(r"^test +(\d+\.\d+) %", said, re.M)[1]) > 93
+
+
+@pytest.mark.parametrize("left", ["best.pt", "last.pt", "history.json", "record.json"])
+def test_no_file_of_a_run_is_replaced_without_overwrite(left, capsys, tmp_path):
+    (tmp_path / left).write_text("of another run")
+    error = refused(capsys, "train", "--data", "digits", *SMALL, "--out", tmp_path)
+    assert "already holds a run" in error
+    assert (tmp_path / left).read_text() == "of another run"
+
+
+def test_overwrite_and_a_stop_leave_nothing_of_the_old_run(monkeypatch, capsys, tmp_path):
+    """An old record beside new weights would be a lie about them."""
+    names = ["best.pt", "curves.png", "history.json", "last.pt", "record.json"]
+    for name in [*names, "my notes.txt"]:
+        (tmp_path / name).write_text("old")
+    argv = ["train", "--data", "digits", *SMALL, "--overwrite", "--out", tmp_path]
+    for wrong in (["--option", "num_classes=4"], ["--epochs", "0"], ["--size", "99999"]):
+        refused(capsys, *argv, *wrong)
+        assert (tmp_path / "record.json").read_text() == "old"  # as long as nothing was started
+
+    def stop(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "evaluate", stop)  # in the middle of the first epoch
+    assert cli.main([*map(str, argv)]) == 130
+    assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
 
 
 def test_overwrite_replaces_a_run(pictures, tmp_path):
@@ -260,8 +297,22 @@ def refused(capsys, *argv) -> str:
         (["--data", "digits", "--option", "widths=[8]"], "one of each per stage"),
         (["--data", "digits", "--option", "stem=big"], "stem='big': choose 'imagenet'"),
         (["--data", "digits", "--option", "num_classes=ten"], "resnet20 cannot be built"),
-        (["--data", "digits", "--option", "num_classes=4"], "label 9 does not fit.* 4 classes"),
-        (["--data", "digits", "--option", "include_top=false"], "include_top"),
+        (["--data", "digits", "--option", "num_classes=4"], "num_classes=4: digits has 10"),
+        (["--data", "digits", "--option", "num_classes=20"], "num_classes=20: digits has 10"),
+        (["--data", "digits", "--option", "in_channels=3"], "in_channels=3: digits has 1;"),
+        (["--data", "digits", "--option", "include_top=false"], "without a head"),
+        (["--data", "digits", "--option", "include_top=False"], "without a head"),
+        (["--data", "digits", "--option", "include_top=0"], "include_top must be true or false"),
+        (["--data", "digits", "--option", "zero_init_residual=no"], "residual must be true or f"),
+        (["--data", "digits", "--option", "stem=3"], "stem=3: stem must be a word"),
+        (["--data", "digits", "--option", "shortcut=null"], "shortcut must be a word"),
+        (["--data", "digits", "--option", "shortcut=False"], "shortcut must be a word"),
+        (["--data", "digits", "--option", "stride_in=[3]"], "stride_in must be a word"),
+        (["--data", "digits", "--size", "99999"], "digits: pictures of 99999 px .* 2 GiB"),
+        (["--data", "digits", "--seed", "-1"], r"--seed -1: must be from 0 to 2\*\*63 - 1"),
+        (["--data", "digits", "--seed", str(2**63)], "--seed 9223372036854775808: must be"),
+        (["--data", "digits", "--device", "cpu:3"], "--device cpu:3: use auto, cpu"),
+        (["--data", "digits", "--device", "cuda:-1"], "--device cuda:-1: use auto, cpu"),
         (["--data", "digits", "--epochs", "0"], "epochs=0: must be at least 1"),
         (["--data", "digits", "--lr", "-1"], "lr=-1.0: must be above 0"),
         (["--data", "digits", "--augment", "spin"], "augment=.*spin.*crop, flip"),
@@ -285,6 +336,116 @@ def test_a_gpu_that_is_not_there(capsys, trained, pictures, tmp_path):
     assert "--device cuda:1: torch sees no GPU" in refused(capsys, *argv)
 
 
+def test_a_gpu_with_too_high_a_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name in ("cuda", "cuda:0"):
+        assert cli.pick_device(name) == torch.device(name)
+    for name in ("cuda:1", "cuda:7", "cuda:256", "cuda:999999999"):
+        with pytest.raises(ValueError, match=rf"--device {name}: torch sees 1 GPU\(s\) here"):
+            cli.pick_device(name)
+    for name in ("", "cuda:", "cuda:01", "cuda:x", "cuda:-1", "cpu:0", "cpu:3", "CUDA"):
+        with pytest.raises(ValueError, match=f"--device {name}: use auto, cpu, cuda or cuda:1"):
+            cli.pick_device(name)
+
+
+def test_evaluate_takes_the_batch_size_of_the_recipe(trained, pictures, monkeypatch, tmp_path):
+    """What fitted into the memory in training fits again."""
+    sizes, evaluate = [], train.evaluate
+
+    def noted(*args, batch_size=None, **kwargs):
+        sizes.append(batch_size)
+        return evaluate(*args, batch_size=batch_size, **kwargs)
+
+    monkeypatch.setattr(train, "evaluate", noted)
+    state, meta = checkpoint.load(trained[0] / "best.pt")
+    for recipe in (meta["recipe"], meta["recipe"] | {"batch_size": 4096}, None):
+        about = meta | {"recipe": recipe} if recipe else {k: meta[k] for k in meta if k != "recipe"}
+        checkpoint.save(tmp_path / "net.pt", state, about)
+        argv = ["evaluate", tmp_path / "net.pt", "--data", pictures, "--device", "cpu"]
+        assert call(*argv)[0] == 0
+    assert sizes == [16, 500, 500]
+
+
+@pytest.mark.parametrize("text", ["True", "true", "False", "false"])
+def test_yes_and_no_may_be_spelled_as_in_python(text):
+    for name in ("include_top", "zero_init_residual"):
+        assert cli.parse_options([f"{name}={text}"]) == {name: text.lower() == "true"}
+    wanted = {"stem": "cifar", "stride_in": "3x3", "widths": [8, 16]}
+    assert cli.parse_options(["stem=cifar", "stride_in=3x3", "widths=[8,16]"]) == wanted
+
+
+# --- a missing library, too little memory, a reader who leaves
+
+
+def without(monkeypatch, module: str) -> None:
+    """As if `module` were not installed."""
+    for name in [m for m in sys.modules if m.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("sklearn", "scikit-learn"), ("matplotlib", "matplotlib"), ("safetensors", "safetensors")],
+)
+def test_a_missing_library_is_named(module, name, capsys, monkeypatch, trained, pictures, tmp_path):
+    argv = ["train", "--data", "digits", *SMALL, "--out", tmp_path / "out"]
+    if module == "safetensors":
+        state, meta = checkpoint.load(trained[0] / "best.pt")
+        checkpoint.save(tmp_path / "net.safetensors", state, meta)
+        picture = pictures / "ring" / "00.png"
+        argv = ["predict", picture, "--weights", tmp_path / "net.safetensors"]
+    without(monkeypatch, module)
+    error = refused(capsys, *argv)
+    assert error.endswith(f"; install it with pip install {name}\n") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()  # also matplotlib, which draws after the training
+
+
+def test_pillow_is_called_by_the_name_that_pip_knows():
+    error = ModuleNotFoundError("No module named 'PIL'", name="PIL")
+    wanted = "No module named 'PIL'; install it with pip install pillow"
+    assert cli.explain(error) == wanted
+    assert not cli.explain(ImportError("cannot import", name="resnet_lib.cli"))  # our mistake
+    assert not cli.explain(RuntimeError("a mistake"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 9 GiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried\nmore"),
+    ],
+    ids=["bare", "NumPy", "GPU", "CPU"],
+)
+def test_too_little_memory(error, capsys, monkeypatch, tmp_path):
+    def full(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(data, "load", full)
+    said = refused(capsys, "train", "--data", "digits", "--out", tmp_path)
+    assert "train: not enough memory" in said and said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of Unix")
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_who_leaves_early_gets_no_traceback(buffered):
+    """`summary resnet50 | head -1`; unbuffered, it is a print that fails, else the last flush."""
+    child = subprocess.Popen(
+        [sys.executable, *([] if buffered else ["-u"]), "-m", "resnet_lib", "summary", "resnet50"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    child.stderr.close()
+    assert child.wait(timeout=120) == 141
+
+
 def test_an_output_folder_with_a_run_in_it(capsys, trained, pictures):
     before = {p.name: p.read_bytes() for p in trained[0].iterdir()}
     error = refused(capsys, "train", "--data", pictures, "--out", trained[0])
@@ -296,6 +457,28 @@ def test_an_output_folder_that_is_a_file(capsys, pictures, tmp_path):
     (tmp_path / "file").write_text("x")
     argv = ["train", "--data", pictures, *SMALL, "--epochs", "1", "--out", tmp_path / "file"]
     assert str(tmp_path / "file") in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "not permitted", "read-only"])
+def test_an_unusable_output_folder_is_found_before_training(kind, capsys, monkeypatch, tmp_path):
+    def never(*_args, **_kwargs):
+        raise AssertionError("the training was started")
+
+    def forbidden(*_args, **_kwargs):  # tests may run as root, whom no permission stops
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(train, "fit_and_test", never)
+    (tmp_path / "file").write_text("x")
+    out = {"file": tmp_path / "file", "below a file": tmp_path / "file" / "run"}
+    out = out.get(kind, tmp_path / "new" / "run")
+    if kind == "not permitted":
+        monkeypatch.setattr(Path, "mkdir", forbidden)
+    elif kind == "read-only":
+        monkeypatch.setattr(tempfile, "TemporaryFile", forbidden)
+    error = refused(capsys, "train", "--data", "digits", *SMALL, "--out", out)
+    assert f"--out {out}: cannot be used as a folder" in error and error.count("\n") == 1
+    assert kind in ("file", "below a file") or "(Permission denied)" in error
+    assert (tmp_path / "file").read_text() == "x"
 
 
 def test_training_that_diverges(capsys, pictures, tmp_path):

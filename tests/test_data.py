@@ -147,6 +147,28 @@ def test_resize_says_so_and_leaves_a_fitting_set_alone():
     assert small.train.x.float().mean() == pytest.approx(made.train.x.float().mean(), abs=2)
 
 
+def test_resize_does_not_depend_on_how_many_pictures_are_done_at_once():
+    made = make_data()
+    large = data.resize(made, 2600).train.x  # three pictures at once; of all 23, 256 MiB hold three
+    one = data.resize(make_data(train=made.train.subset(slice(22, 23))), 2600).train.x
+    assert len(large) == 23 and large[22:].equal(one)
+
+
+@pytest.mark.parametrize("size", [1100, 10**6, 10**30])
+def test_a_size_that_no_memory_holds_is_refused_at_once(size):
+    for make, fits in (
+        (lambda: data.load("digits", size=size), 1093),
+        (lambda: data.load("shapes10", size=size), 299),
+        (lambda: data.shapes10(10, 10, size=size), 598),  # 500 are drawn at once all the same
+        (lambda: data.resize(data.digits(), size), 1093),
+    ):
+        with pytest.raises(ValueError, match=rf"of {size} px .* 2 GiB; .* at most {fits}$"):
+            make()
+    assert 1797 * 1093**2 <= data.core.MAX_BYTES < 1797 * 1094**2
+    with pytest.raises(ValueError, match="ask for fewer pictures"):
+        data.shapes10(10**10, 10)
+
+
 # split_validation
 
 

@@ -55,7 +55,15 @@ def test_the_size_from_the_environment(size, monkeypatch, capsys):
     assert ("No GPU is switched on" in said) is (size != "quick")
 
 
-@pytest.mark.parametrize("size", ["", "Quick", "huge"])
+def test_an_empty_size_is_as_not_set(monkeypatch, request):
+    """As a shell or a CI file leaves it: RESNET_LIB_SIZE= in front of the command."""
+    monkeypatch.setenv("RESNET_LIB_SIZE", "")
+    assert lab.start("05").size == "quick"
+    request.getfixturevalue("a_gpu")
+    assert lab.start("05").size == "lesson"
+
+
+@pytest.mark.parametrize("size", [" ", "Quick", "huge"])
 def test_a_wrong_size_is_refused(size, monkeypatch):
     monkeypatch.setenv("RESNET_LIB_SIZE", size)
     with pytest.raises(ValueError, match=f"RESNET_LIB_SIZE='{size}': choose one of quick, lesson"):

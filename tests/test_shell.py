@@ -27,6 +27,7 @@ LEAVE = shutil.ignore_patterns(
     "__pycache__",
     "assets",
     ".pytest_cache",
+    ".hypothesis",
     ".ruff_cache",
     "*.egg-info",
     "runs",
