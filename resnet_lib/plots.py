@@ -29,7 +29,6 @@ PALETTE = {
     "soft": "#7b8290",
 }
 BLUE, RUST, GREEN, PLUM, OCHRE, SLATE = (PALETTE[f"c{i}"] for i in range(6))
-SOFT = PALETTE["soft"]
 
 
 class Picture:

@@ -91,6 +91,7 @@ def fit(
 
     Raises:
         TrainingError: if the loss or a weight is no longer finite, or the memory is too small.
+            The net then has the weights of the last whole epoch.
         ValueError: if a label does not fit the net's number of classes.
     """
     device = torch.device(device)
@@ -109,64 +110,67 @@ def fit(
     )
     steps = recipe.epochs * len(loader)
     result, step = Result(), 0
-    for epoch in range(1, recipe.epochs + 1):
-        began = time.perf_counter()
-        net.train()
-        loss_sum = torch.zeros((), device=device)
-        right = torch.zeros((), device=device)
-        seen = 0
-        for x, y in _bar(loader.epoch(epoch), len(loader), f"epoch {epoch}/{recipe.epochs}", quiet):
-            lr = learning_rate(recipe, step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            with _memory_explained(len(y)):
-                with autocast(device, recipe.precision):
-                    logits = net(x)
-                    if step == 0:
-                        _labels_fit(train.y, logits)
-                    loss = F.cross_entropy(logits, y)
-                if step % 50 == 0 or device.type == "cpu":  # on a GPU, asking makes it wait
-                    _must_be_finite(loss, epoch, step, lr, out)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-            # Sums stay on the device; each picture counts once, also in a short last batch.
-            loss_sum += loss.detach() * len(y)
-            right += (logits.detach().argmax(1) == y).sum()
-            seen += len(y)
-            step += 1
-        _must_be_finite(loss_sum, epoch, step, lr, out)
-        checked = evaluate(net, valid, mean=mean, std=std, **_measured_as(recipe))
-        state = checkpoint.snapshot(net)
-        # A last step too far spoils the weights after a loss that was still finite.
-        size = sum(v.double().abs().sum() for v in state.values())
-        _must_be_finite(size + checked.loss, epoch, step, lr, out)
-        row = {
-            "epoch": epoch,
-            "lr": lr,
-            "train_loss": loss_sum.item() / seen,
-            "train_accuracy": 100 * right.item() / seen,
-            "valid_loss": checked.loss,
-            "valid_accuracy": checked.accuracy,
-            "seconds": time.perf_counter() - began,
-        }
-        result.history.append(row)
-        result.last = state
-        best = max(result.history, key=lambda r: r["valid_accuracy"])["epoch"]
-        if best == epoch:
-            result.best_epoch, result.best = epoch, checkpoint.snapshot(net)
-        if out is not None:
-            about = {**(meta or {}), "recipe": asdict(recipe), **row}
-            checkpoint.save(Path(out) / "last.pt", result.last, about)
+    with _last_finite_kept(net, result):
+        for epoch in range(1, recipe.epochs + 1):
+            began = time.perf_counter()
+            net.train()
+            loss_sum = torch.zeros((), device=device)
+            right = torch.zeros((), device=device)
+            seen = 0
+            for x, y in _bar(
+                loader.epoch(epoch), len(loader), f"epoch {epoch}/{recipe.epochs}", quiet
+            ):
+                lr = learning_rate(recipe, step, steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                with _memory_explained(len(y)):
+                    with autocast(device, recipe.precision):
+                        logits = net(x)
+                        if step == 0:
+                            _labels_fit(train.y, logits)
+                        loss = F.cross_entropy(logits, y)
+                    if step % 50 == 0 or device.type == "cpu":  # on a GPU, asking makes it wait
+                        _must_be_finite(loss, epoch, step, lr, out)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimizer.step()
+                # Sums stay on the device; each picture counts once, also in a short last batch.
+                loss_sum += loss.detach() * len(y)
+                right += (logits.detach().argmax(1) == y).sum()
+                seen += len(y)
+                step += 1
+            _must_be_finite(loss_sum, epoch, step, lr, out)
+            checked = evaluate(net, valid, mean=mean, std=std, **_measured_as(recipe))
+            state = checkpoint.snapshot(net)
+            # A last step too far spoils the weights after a loss that was still finite.
+            size = sum(v.double().abs().sum() for v in state.values())
+            _must_be_finite(size + checked.loss, epoch, step, lr, out)
+            row = {
+                "epoch": epoch,
+                "lr": lr,
+                "train_loss": loss_sum.item() / seen,
+                "train_accuracy": 100 * right.item() / seen,
+                "valid_loss": checked.loss,
+                "valid_accuracy": checked.accuracy,
+                "seconds": time.perf_counter() - began,
+            }
+            result.history.append(row)
+            result.last = state
+            best = max(result.history, key=lambda r: r["valid_accuracy"])["epoch"]
             if best == epoch:
-                checkpoint.save(Path(out) / "best.pt", result.best, about)
-            checkpoint.write_atomic(
-                Path(out) / "history.json", json.dumps(result.history, indent=1).encode()
-            )
-        if not quiet:
-            print(records.epoch_line(row, recipe.epochs), flush=True)
-        if on_epoch is not None:
-            on_epoch(result)
+                result.best_epoch, result.best = epoch, checkpoint.snapshot(net)
+            if out is not None:
+                about = {**(meta or {}), "recipe": asdict(recipe), **row}
+                checkpoint.save(Path(out) / "last.pt", result.last, about)
+                if best == epoch:
+                    checkpoint.save(Path(out) / "best.pt", result.best, about)
+                checkpoint.write_atomic(
+                    Path(out) / "history.json", json.dumps(result.history, indent=1).encode()
+                )
+            if not quiet:
+                print(records.epoch_line(row, recipe.epochs), flush=True)
+            if on_epoch is not None:
+                on_epoch(result)
     return result
 
 
@@ -280,11 +284,23 @@ def _labels_fit(y: Tensor, logits: Tensor) -> None:
         )
 
 
+@contextmanager
+def _last_finite_kept(net: nn.Module, result: Result):
+    """Where training has to stop, the net gets the weights of the last whole epoch back."""
+    try:
+        yield
+    except TrainingError:
+        if result.history:
+            net.load_state_dict(result.last)
+        raise
+
+
 def _must_be_finite(value: Tensor, epoch: int, step: int, lr: float, out) -> None:
     if torch.isfinite(value):
         return
-    saved = out is not None and epoch > 1  # an older file there is from another run
-    kept = f" The last finite checkpoint is kept in {out}." if saved else ""
+    kept = f" The net has the weights of epoch {epoch - 1} again." if epoch > 1 else ""
+    if out is not None and epoch > 1:  # an older file there is from another run
+        kept += f" The last finite checkpoint is kept in {out}."
     raise TrainingError(
         f"the loss or a weight became {value.item()} at step {step} (epoch {epoch}, learning "
         f"rate {lr:.4g}). Most often the learning rate is too high: try a tenth of it, a longer "

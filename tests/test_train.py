@@ -471,3 +471,20 @@ def test_evaluation_takes_no_more_memory_than_a_training_step(parts):
     model.register_forward_pre_hook(lambda _m, inputs: sizes.append(len(inputs[0])))
     run(model, parts, replace(QUICK, epochs=1, batch_size=8))
     assert max(sizes) == 8
+
+
+def test_a_net_that_blew_up_gets_its_last_whole_epoch_back(parts):
+    """Without a folder too: the reader's hour of finite epochs is not lost."""
+    model = net()
+    real = model.forward
+    model.forward = lambda x: real(x) * (math.nan if seen else 1)
+    seen = []
+    kept = {}
+
+    def after(result):
+        kept.update(result.last)
+        seen.append(1)  # from now on every loss is NaN
+
+    with pytest.raises(TrainingError, match="has the weights of epoch 1 again"):
+        run(model, parts, replace(QUICK, epochs=3), on_epoch=after)
+    assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
