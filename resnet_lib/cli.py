@@ -194,13 +194,13 @@ def run_train(a: argparse.Namespace) -> None:
 
     device = pick_device(a.device)
     data = data_module.load(a.data, size=a.size, seed=a.seed)
-    options = {"num_classes": len(data.classes), "in_channels": data.shape[0]}
-    options |= parse_options(a.option)
+    given = {"num_classes": len(data.classes), "in_channels": data.shape[0]}
+    options = given | parse_options(a.option)
     torch.manual_seed(a.seed)
     net = build(a.model, options)
     if not net.include_top:
         raise ValueError("--option include_top=false: a net without a head cannot be trained")
-    for name, has in (("num_classes", len(data.classes)), ("in_channels", data.shape[0])):
+    for name, has in given.items():
         if options[name] != has:
             raise ValueError(
                 f"--option {name}={options[name]}: {data.name} has {has}; leave it out"

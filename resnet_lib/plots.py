@@ -29,6 +29,7 @@ PALETTE = {
     "soft": "#7b8290",
 }
 BLUE, RUST, GREEN, PLUM, OCHRE, SLATE = (PALETTE[f"c{i}"] for i in range(6))
+CURVES = {"loss": "Loss (nats)", "accuracy": "Accuracy (%)"}  # a panel each, with its label
 
 
 class Picture:
@@ -147,15 +148,15 @@ def curves(
 ) -> Picture:
     """Loss and accuracy against the epoch, training and validation, from rows of `train.fit`."""
     svgs = []
-    for key, title, unit in (("loss", "Loss", "nats"), ("accuracy", "Accuracy", "%")):
+    for key in CURVES:
         with drawing(4.2, 3.1) as figure:
-            draw_curve(figure.add_subplot(), history, key, f"{title} ({unit})", epochs)
+            draw_curve(figure.add_subplot(), history, key, epochs)
             svgs.append(to_svg(figure))
     return Picture(svgs, alt, caption, width=440)
 
 
-def draw_curve(axes, history, key: str, ylabel: str, epochs: int | None = None) -> None:
-    """One panel: `key` ("loss" or "accuracy") of training (solid) and validation (dashed)."""
+def draw_curve(axes, history, key: str, epochs: int | None = None) -> None:
+    """One panel: `key` (one of `CURVES`) of training (solid) and validation (dashed)."""
     from matplotlib.ticker import MaxNLocator
 
     x = [row["epoch"] for row in history]
@@ -163,7 +164,7 @@ def draw_curve(axes, history, key: str, ylabel: str, epochs: int | None = None) 
     for part, colour, line, label in looks:
         y = [row[f"{part}_{key}"] for row in history]
         axes.plot(x, y, line, color=colour, label=label, marker="o", markersize=3)
-    axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0.8, max(epochs or 0, x[-1], 2) + 0.2))
+    axes.set(xlabel="epoch", ylabel=CURVES[key], xlim=(0.8, max(epochs or 0, x[-1], 2) + 0.2))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.legend()
 
@@ -171,13 +172,8 @@ def draw_curve(axes, history, key: str, ylabel: str, epochs: int | None = None) 
 def draw_curves(figure, history) -> None:
     """Both panels on one matplotlib figure, for files on disk."""
     figure.set_size_inches(9, 3.4)
-    for axes, key, label in zip(
-        figure.subplots(1, 2),
-        ("loss", "accuracy"),
-        ("Loss (nats)", "Accuracy (%)"),
-        strict=True,
-    ):
-        draw_curve(axes, history, key, label)
+    for axes, key in zip(figure.subplots(1, 2), CURVES, strict=True):
+        draw_curve(axes, history, key)
 
 
 def live_curves(epochs: int, *, alt: str, caption: str = "") -> Callable:

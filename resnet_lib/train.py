@@ -242,7 +242,8 @@ def evaluate(
             with _memory_explained(len(y)), autocast(device, precision):
                 logits = net(x)
             logits = logits.float()
-            _labels_fit(y, logits)
+            if not predicted:  # all labels at once, before the first loss
+                _labels_fit(split.y, logits)
             loss += F.cross_entropy(logits, y, reduction="sum").item()
             p, c = logits.softmax(1).max(1)
             predicted.append(c.cpu())

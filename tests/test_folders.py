@@ -15,6 +15,7 @@ from PIL import Image
 from resnet_lib.data import (
     FolderError,
     PictureError,
+    core,
     fit_picture,
     folders,
     image_folder,
@@ -410,7 +411,7 @@ def test_a_set_too_large_for_memory(tmp_path):
         make(tmp_path), r"10 pictures of 20000 px take 11\.2 GiB.*smaller size=", size=20_000
     )
     fits = int(re.search(r"at most (\d+)", str(error))[1])
-    assert 10 * 3 * fits**2 <= folders.MAX_BYTES < 10 * 3 * (fits + 1) ** 2
+    assert 10 * 3 * fits**2 <= core.MAX_BYTES < 10 * 3 * (fits + 1) ** 2
 
 
 def test_settings_out_of_range(tmp_path):

@@ -128,13 +128,11 @@ def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]
             if name not in reference.state_dict():  # a needless bias: graded already
                 value.zero_()
     net.load_state_dict(reference.state_dict(), strict=False)
-    outputs = {}
     for mode in (True, False):
         net.train(mode), reference.train(mode)
         net.zero_grad(), reference.zero_grad()
         a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
         out, right = net(a), reference(b)
-        outputs[mode] = (out, right)
         if not close(out, right):
             where = f"output in {'train' if mode else 'eval'} mode"
             why = _why(net.train(mode), reference.train(mode), x)

@@ -178,10 +178,14 @@ def split_validation(split: Split, fraction: float = 0.1, seed: int = 0) -> tupl
     return split.subset(kept), split.subset(held)
 
 
+def largest_size(count: int, channels: int) -> int:
+    """The largest side at which `count` square pictures take at most `MAX_BYTES`."""
+    return math.isqrt(MAX_BYTES // (channels * count))
+
+
 def must_fit_memory(name: str, count: int, channels: int, size: int) -> None:
     """Raises ValueError if `count` pictures of `size` x `size` pixels take more than 2 GiB."""
-    fits = math.isqrt(MAX_BYTES // (channels * count))
-    if size > fits:
+    if size > (fits := largest_size(count, channels)):
         advice = f"give a size of at most {fits}" if fits else "ask for fewer pictures"
         raise ValueError(f"{name}: pictures of {size} px would take more than 2 GiB; {advice}")
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from . import pictures
-from .core import MAX_BYTES, Data, Split, stratified
+from .core import Data, Split, largest_size, stratified
 from .pictures import SUFFIXES, PictureError
 
 SHOWN = 20  # problems in one message
@@ -205,9 +205,8 @@ def _decode(listing: Listing, size: int | None) -> tuple[np.ndarray, int]:
         side = sizes.pop() if len(sizes) == 1 else None
         size = side[0] if side and side[0] == side[1] else DEFAULT_SIZE
     count = len(listing.pictures)
-    if count * 3 * size * size > MAX_BYTES:
+    if count and size > (fits := largest_size(count, channels=3)):
         cause = f"{count} pictures of {size} px take {count * 3 * size**2 / 1024**3:.1f} GiB"
-        fits = int((MAX_BYTES / (3 * count)) ** 0.5)
         listing.problem(listing.root, cause, f"give a smaller size=, at most {fits}")
         return np.empty(0, np.uint8), 0
     out = np.empty((count, 3, size, size), np.uint8)
