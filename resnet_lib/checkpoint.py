@@ -21,8 +21,11 @@ class CheckpointError(ValueError):
     """A weights file that cannot be read, or that does not fit the net."""
 
 
-def write_atomic(path: str | Path, data: bytes) -> None:
+def write_atomic(path: str | Path, data: bytes, previous: str | Path | None = None) -> None:
     """Write `data` beside `path`, flush it to the disk, then rename: old file or new, never half.
+
+    With `previous`, the file that was there is kept under that name. A crash between the two
+    renames leaves only that one, whole.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written; the old file is untouched.
@@ -35,6 +38,8 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -45,12 +50,23 @@ def snapshot(net: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().to("cpu", copy=True) for k, v in net.state_dict().items()}
 
 
-def save(path: str | Path, state: dict[str, Tensor], meta: dict) -> None:
+def previous_of(path: str | Path) -> Path:
+    """Where `save(..., training=...)` keeps the file before: last.pt -> last.previous.pt."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def save(
+    path: str | Path, state: dict[str, Tensor], meta: dict, training: dict | None = None
+) -> None:
     """Save `state` and `meta` under `path` (`.pt` or `.safetensors`), atomically.
+
+    `training` (`.pt` only) is what a run needs to go on: nested dicts and lists of tensors and
+    plain values. Such a file is worth hours, so the one before it is kept (`previous_of`).
 
     Raises:
         CheckpointError: if `meta` holds something that is not plain JSON data (a NumPy number,
-            a path): it would make the file unreadable for a safe reader.
+            a path), or `training` something that a safe reader would refuse.
     """
     try:
         text = json.dumps(meta)
@@ -64,9 +80,11 @@ def save(path: str | Path, state: dict[str, Tensor], meta: dict) -> None:
     else:
         buffer = io.BytesIO()
         content = {"state": state, "meta": json.loads(text), "sha256": _sum(state, text)}
+        if training is not None:
+            content |= {"training": training, "training_sha256": _sum_of_all(training)}
         torch.save(content, buffer)
         data = buffer.getvalue()
-    write_atomic(path, data)
+    write_atomic(path, data, None if training is None else previous_of(path))
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
@@ -80,7 +98,26 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             the file.
         ImportError: for `.safetensors` without that library: the file is not to blame.
     """
-    path = Path(path)
+    return _read(Path(path))[:2]
+
+
+def load_training(path: str | Path) -> tuple[dict[str, Tensor], dict, dict]:
+    """(state dict, meta, training) from a file that `save` wrote with `training`.
+
+    Raises:
+        CheckpointError: as `load`, and for a file that holds weights alone.
+    """
+    state, meta, about = _read(Path(path))
+    if "training" not in about:
+        raise CheckpointError(
+            f"{path}: holds weights alone, so no run can go on from it. To start a new run with "
+            "these weights use --init-from (init_from=)"
+        )
+    return state, meta, about["training"]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
+    """(state dict, meta, all that a file of ours holds), checked."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such weights file")
     if path.suffix == ".safetensors":
@@ -96,7 +133,10 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             ours = isinstance(content, dict) and {"state", "meta"} <= content.keys()
             state, meta = (content["state"], content["meta"]) if ours else (content, {})
             about = content if ours else {}
-        if "sha256" in about and about["sha256"] != _sum(state, json.dumps(meta)):
+        sound = "sha256" not in about or about["sha256"] == _sum(state, json.dumps(meta))
+        if "training" in about:
+            sound = sound and about["training_sha256"] == _sum_of_all(about["training"])
+        if not sound:
             raise ValueError("the checksum is wrong: the file was changed or damaged")
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -109,7 +149,12 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     plain = isinstance(state, dict) and isinstance(meta, dict)
     if not plain or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise CheckpointError(f"{path}: holds no state dict (names with tensors)")
-    return strip_prefixes(state), meta
+    return strip_prefixes(state), meta, about
+
+
+def fingerprint(state: dict[str, Tensor]) -> str:
+    """First 16 hex digits of a SHA-256 over names, shapes and values."""
+    return _sum(state, "")[:16]
 
 
 def _sum(state: dict[str, Tensor], meta: str) -> str:
@@ -120,6 +165,21 @@ def _sum(state: dict[str, Tensor], meta: str) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _sum_of_all(value) -> str:
+    """A checksum over nested dicts, lists, tensors and plain values; a CheckpointError for more."""
+    if isinstance(value, Tensor):
+        return _sum({"": value.detach().cpu()}, "tensor")
+    if isinstance(value, dict):
+        parts = [(repr(k), _sum_of_all(v)) for k, v in value.items()]
+    elif isinstance(value, (list, tuple)):
+        parts = [_sum_of_all(v) for v in value]
+    elif value is None or type(value) in (bool, int, float, str):
+        parts = value
+    else:
+        raise CheckpointError(f"plain values only, not a {type(value).__name__}: {value!r}")
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:

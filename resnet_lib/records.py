@@ -52,16 +52,18 @@ def source_hash() -> str:
 
 def provenance(device: str | torch.device = "cpu") -> dict:
     """Where and by what code a number was measured: versions, device, threads, source hash."""
-    device = torch.device(device)
-    found = {
-        "resnet_lib": source_hash(),
-        "python": platform.python_version(),
+    found = {"resnet_lib": source_hash(), "python": platform.python_version(), **made_on(device)}
+    commit = _commit()
+    return found | ({"commit": commit} if commit else {})
+
+
+def made_on(device: str | torch.device = "cpu") -> dict:
+    """What has to be the same for the same bits: torch's version, device, number of threads."""
+    return {
         "torch": torch.__version__,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
     }
-    commit = _commit()
-    return found | ({"commit": commit} if commit else {})
 
 
 def device_name(device: str | torch.device = "cpu") -> str:
