@@ -55,12 +55,15 @@ def start(chapter: str) -> Here:
 
 
 def fast_precision(device: torch.device) -> str:
-    """ "bf16" where the hardware itself multiplies in bfloat16, else "fp32".
+    """The precision that the hardware itself multiplies fast in: "bf16", "fp16" or "fp32".
 
-    A T4 claims bfloat16 and emulates it slowly; a processor without AMX or AVX512-BF16 does too.
+    A T4 claims bfloat16 and emulates it slowly; its tensor cores (as those of every GPU from
+    compute capability 7.0 on) take fp16. A processor without AMX or AVX512-BF16 emulates too.
     """
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -176,24 +176,30 @@ def draw_curves(figure, history) -> None:
         draw_curve(axes, history, key)
 
 
-def live_curves(epochs: int, *, alt: str, caption: str = "") -> Callable:
-    """A callback for `fit(on_epoch=...)`: draws the curves anew after each epoch, in place."""
-    handle = None
+def live_curves(
+    epochs: int, *, alt: str, caption: str = "", also: Callable[[], Picture] | None = None
+) -> Callable:
+    """A callback for `fit(on_epoch=...)`: draws the curves anew after each epoch, in place.
+
+    `also()` gives a second figure, drawn anew below the first, for example predicted pictures.
+    """
+    handles = []
 
     def show(result) -> None:
-        nonlocal handle
         from IPython.display import display
 
         row = result.history[-1]
         state = (
             f"Epoch {row['epoch']} of {epochs}: validation accuracy {row['valid_accuracy']:.1f} %."
         )
-        words = f"{caption} {state}".strip()
-        picture = curves(result.history, alt=alt, caption=words, epochs=epochs)
-        if handle is None:
-            handle = display(picture, display_id=True)
+        about = {"alt": alt, "caption": f"{caption} {state}".strip(), "epochs": epochs}
+        pictures = [curves(result.history, **about)]
+        pictures += [also()] if also else []
+        if handles:
+            for handle, picture in zip(handles, pictures, strict=True):
+                handle.update(picture)
         else:
-            handle.update(picture)
+            handles.extend(display(picture, display_id=True) for picture in pictures)
 
     return show
 
@@ -217,6 +223,29 @@ def grid(
             colour = INK if marks is None or marks[i] else RUST
             axes.imshow(_hwc(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_title(title, color=colour, fontsize=10)
+        return Picture([to_svg(figure)], alt, caption, width=620)
+
+
+def confusion(
+    matrix, classes: Sequence[str], *, alt: str, caption: str = "", width: float = 5.2
+) -> Picture:
+    """How often each true class (row) got which answer (column), from counts (K, K)."""
+    with drawing(width, 0.9 * width) as figure:
+        axes = figure.add_subplot()
+        for true, row in enumerate(matrix):
+            for said, count in enumerate(row):
+                # A root makes few mistakes visible; half strength leaves the number legible.
+                alpha = 0.55 * (float(count) / max(1.0, float(sum(row)))) ** 0.5
+                look = {"color": BLUE if true == said else RUST, "alpha": alpha, "linewidth": 0}
+                axes.broken_barh([(said - 0.5, 1)], (true - 0.5, 1), **look)
+                if count:
+                    axes.text(said, true, int(count), ha="center", va="center", fontsize=9)
+        ticks = range(len(classes))
+        axes.set(xticks=ticks, yticks=ticks, xlabel="answer of the net", ylabel="true class")
+        axes.set_xticklabels(classes, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticklabels(classes)
+        axes.set(xlim=(-0.5, len(classes) - 0.5), ylim=(len(classes) - 0.5, -0.5))
+        axes.grid(visible=False)
         return Picture([to_svg(figure)], alt, caption, width=620)
 
 

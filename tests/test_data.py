@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,96 @@ def test_a_size_that_no_memory_holds_is_refused_at_once(size):
     assert 1797 * 1093**2 <= data.core.MAX_BYTES < 1797 * 1094**2
     with pytest.raises(ValueError, match="ask for fewer pictures"):
         data.shapes10(10**10, 10)
+
+
+# Given statistics
+
+
+def test_given_statistics_are_used_and_kept():
+    given_ = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    plain, made = make_data(), make_data(statistics=given_)
+    assert (made.mean, made.std) == given_ and plain.mean != made.mean
+    assert replace(plain, statistics=([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])).std == given_[1]
+    for kept in (data.resize(made, 4), data.fewer(made, 12)):
+        assert (kept.mean, kept.std) == given_
+    assert replace(made, statistics=None).mean == plain.mean
+    assert made.fingerprint == plain.fingerprint  # the same pictures
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        ((0.5,), (0.5,)),
+        ((0.5, 0.5, 0.5), (0.5, 0.5)),
+        ((0.5, 0.5), (0.5, 0.5, 0.5)),
+        ((0.5, 0.5, 0.5), (0.5, 0.0, 0.5)),
+        ((0.5, 0.5, 0.5), (0.5, -0.1, 0.5)),
+        ((0.5, 0.5, 0.5), (0.5, float("nan"), 0.5)),
+        ((0.5, float("inf"), 0.5), (0.5, 0.5, 0.5)),
+        ((), ()),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused(statistics):
+    with pytest.raises(ValueError, match=r"toy: mean .* std .*wanted 3 number.*above 0"):
+        make_data(statistics=statistics)
+
+
+# fewer
+
+WEIGHTS = torch.tensor([256, 1])
+
+
+def made_numbered(count):
+    """Three classes in turn; the first two pixels of a picture hold its position."""
+    number = torch.arange(count)
+    x = torch.stack([number // 256, number % 256], 1).to(torch.uint8).view(-1, 1, 1, 2)
+    whole = Split(x, number % 3)
+    return Data("toy", list("abc"), whole, whole, "Made up.")
+
+
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=4, max_size=80),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=100, deadline=None)
+def test_fewer_keeps_so_many_pictures_and_every_class_in_proportion(labels, share, seed):
+    y = torch.tensor(labels)
+    whole = Split(torch.arange(len(y), dtype=torch.uint8).view(-1, 1, 1, 1), y)
+    made = Data("toy", list("abcd"), whole, whole, "Made up.")
+    train = round(share * len(y))
+    counts = torch.bincount(y, minlength=4)
+    try:
+        small = data.fewer(made, train, seed)
+    except ValueError as error:
+        assert "at least two of each class" in str(error)
+        assert (counts[counts > 0] * train / len(y)).min() < 2
+        return
+    places = small.train.x.flatten().long()
+    assert len(small.train) == train and places.tolist() == sorted({*places.tolist()})
+    assert small.train.y.equal(y[places]) and small.test is made.test
+    kept = torch.bincount(small.train.y, minlength=4)
+    assert ((kept - counts * train / len(y)).abs() < 1).all()
+    assert data.fewer(made, train, seed).fingerprint == small.fingerprint
+
+
+def test_fewer_says_so_depends_on_its_seed_and_refuses_nonsense():
+    made = make_data(train=make_split(3000, size=4), test=make_split(9, size=4))
+    small = data.fewer(made, 1200)
+    assert small.name == "toy, 1,200 training pictures"
+    assert small.source == "Made up; 1,200 of its 3,000 training pictures."
+    assert torch.bincount(small.train.y).tolist() == [400] * 3
+    members = data.fewer(made_numbered(3000), 1200).train.x.flatten(1)[:, :2].long() @ WEIGHTS
+    places = [members[members % 3 == k] // 3 for k in range(3)]  # each class is drawn by itself
+    assert not places[0].equal(places[1]) and not places[1].equal(places[2])
+    assert small.fingerprint != data.fewer(made, 1200, seed=1).fingerprint
+    assert data.fewer(made, 3000) is made
+    assert len(data.fewer(made, 6).train) == 6
+    with pytest.raises(ValueError, match="3,001 training pictures wanted, there are 3,000"):
+        data.fewer(made, 3001)
+    for train, least in ((5, 1), (2, 0), (0, 0), (-7, -3)):
+        with pytest.raises(ValueError, match=f"leave {least} of class .; wanted at least two"):
+            data.fewer(made, train)
 
 
 # split_validation

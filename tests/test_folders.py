@@ -2,8 +2,12 @@
 
 import os
 import re
+import shutil
 import struct
+import subprocess
+import sys
 import tarfile
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -15,10 +19,13 @@ from PIL import Image
 from resnet_lib.data import (
     FolderError,
     PictureError,
+    archive,
+    cifar10,
     core,
     fit_picture,
     folders,
     image_folder,
+    load,
     open_picture,
     scan,
 )
@@ -478,6 +485,12 @@ def test_a_cache_that_cannot_be_written_is_only_a_warning(tmp_path, monkeypatch)
         assert len(image_folder(make(tmp_path / "set")).train) == 8
 
 
+def test_it_does_not_matter_how_many_pictures_are_under_way_at_once(tmp_path, monkeypatch):
+    made = image_folder(make(tmp_path), cache=False)
+    monkeypatch.setattr(folders, "AT_ONCE", 3)
+    assert image_folder(tmp_path, cache=False).fingerprint == made.fingerprint
+
+
 def test_scan_lists_without_raising(tmp_path):
     make(tmp_path / "train", count=2)
     make(tmp_path / "val", count=1)
@@ -486,3 +499,200 @@ def test_scan_lists_without_raising(tmp_path):
     assert found.classes == ["ants", "bees"]
     assert (len(found.train), len(found.test), len(found.problems)) == (5, 2, 1)
     assert found.problems[0].path.name == "bad.jpg" and "empty" in found.problems[0].cause
+
+
+# Archives
+
+PACKED = {".zip": None, ".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}
+
+
+def pack(root, file, outer=""):
+    """An archive of what is in `root`, below a folder `outer` if given."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    names = [str(Path(outer) / path.relative_to(root)) for path in paths]
+    mode = next(mode for ending, mode in PACKED.items() if file.name.endswith(ending))
+    if mode is None:
+        with zipfile.ZipFile(file, "w") as packed:
+            for path, name in zip(paths, names, strict=True):
+                packed.write(path, name)
+    else:
+        with tarfile.open(file, mode) as packed:
+            for path, name in zip(paths, names, strict=True):
+                packed.add(path, name)
+    return file
+
+
+def unpacked(cache):
+    """What stands in the cache as unpacked, finished or not."""
+    return sorted(path.name for path in cache.glob("unpacked-*/*"))
+
+
+@pytest.mark.parametrize("ending", PACKED)
+@pytest.mark.parametrize("outer", ["", "garden"])
+def test_an_archive_is_as_good_as_its_folder(tmp_path, own_cache, monkeypatch, ending, outer):
+    root = make(tmp_path / "insects")
+    file = pack(root, tmp_path / f"pets{ending}", outer)
+    made = image_folder(file)
+    assert made.fingerprint == image_folder(root).fingerprint
+    assert made.name == (outer or "pets") and unpacked(own_cache) == ["pets"]
+    for name in ("_unzip", "_untar"):
+        monkeypatch.setattr(archive, name, None)  # would raise
+    monkeypatch.setattr(folders, "_decode", None)
+    (tmp_path / "elsewhere").mkdir()
+    moved = file.rename(tmp_path / "elsewhere" / file.name)
+    monkeypatch.setenv("RESNET_LIB_DATA", str(moved))
+    assert image_folder(moved).fingerprint == load(str(moved)).fingerprint == made.fingerprint
+    assert cifar10().fingerprint == made.fingerprint
+    assert not scan(moved).problems and len(scan(moved).train) == 10
+
+
+def test_the_parts_of_an_archive_are_kept_apart(tmp_path):
+    make(tmp_path / "set" / "train", count=3)
+    make(tmp_path / "set" / "val", count=2)
+    made = image_folder(pack(tmp_path / "set", tmp_path / "set.tar.gz"))
+    assert (len(made.train), len(made.test)) == (6, 4)
+    alone = image_folder(pack(tmp_path / "set" / "train", tmp_path / "one.zip", "train"))
+    assert alone.name == "one" and alone.classes == ["ants", "bees"]
+
+
+def test_a_streamed_archive(tmp_path):
+    file = pack(make(tmp_path / "insects"), tmp_path / "insects.tar")
+    memory, files = image_folder(file).train.x, image_folder(file, stream=True).train.x
+    assert torch.stack([files[k] for k in range(len(files))]).equal(memory)
+
+
+@pytest.mark.parametrize("ending", PACKED)
+@pytest.mark.parametrize("part", [0, 0.1, 0.5, 0.8, -1])
+def test_an_archive_cut_short_is_refused_and_leaves_nothing(tmp_path, own_cache, ending, part):
+    file = pack(make(tmp_path / "insects"), tmp_path / f"pets{ending}")
+    raw = file.read_bytes()
+    if ending == ".tar":
+        raw = raw.rstrip(b"\0")  # zeros fill it up to 10 kB
+    file.write_bytes(raw[: int(len(raw) * part)] if part >= 0 else raw[:-1])
+    error = expect(file, r"pets\S+: it cannot be unpacked \(.+\)\. Fix: copy or download it again")
+    assert len(error.problems) == 1 and error.problems[0].path == file
+    assert unpacked(own_cache) == []
+
+
+def test_a_tar_file_that_ends_or_breaks_between_two_files_is_not_taken_for_whole(tmp_path):
+    file = pack(make(tmp_path / "insects"), tmp_path / "pets.tar")
+    with tarfile.open(file) as packed:
+        place = packed.getmembers()[6].offset
+    raw = file.read_bytes()
+    for damaged in (raw[:place], raw[:place] + b"x" * 512 + raw[place + 512 :]):
+        file.write_bytes(damaged)
+        with tarfile.open(file) as packed:
+            assert len(packed.getmembers()) == 6  # without a word
+        expect(file, r"pets\.tar: it cannot be unpacked \(it is cut short or damaged")
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar.gz"])
+def test_a_flipped_bit_in_an_archive_is_found(tmp_path, own_cache, ending):
+    file = pack(make(tmp_path / "insects"), tmp_path / f"pets{ending}")
+    raw = bytearray(file.read_bytes())
+    # In a picture's bytes; of gzip, in the checksum at the very end.
+    raw[raw.index(b"IDAT") + 8 if ending == ".zip" else len(raw) - 8] ^= 1
+    file.write_bytes(raw)
+    expect(file, "it cannot be unpacked .*CRC")
+    assert unpacked(own_cache) == []
+
+
+@pytest.mark.parametrize("name", ["../out.png", "ants/../../out.png", "/out.png", "..\\out.png"])
+def test_a_zip_member_that_would_land_elsewhere_is_refused(tmp_path, own_cache, name):
+    file = pack(make(tmp_path / "insects"), tmp_path / "pets.zip")
+    with zipfile.ZipFile(file, "a") as packed:
+        packed.writestr(name, b"bad")
+    expect(file, r"pets\.zip: it cannot be unpacked \('.*out.png' would land outside")
+    assert not list(own_cache.rglob("out.png")) and unpacked(own_cache) == []
+
+
+def test_a_tar_member_that_would_land_elsewhere_is_refused(tmp_path, own_cache):
+    file = tmp_path / "pets.tar.xz"
+    with tarfile.open(file, "w:xz") as packed:
+        packed.add(make(tmp_path / "insects"), "pets")
+        packed.add(tmp_path / "insects" / "ants" / "0.png", "../out.png")
+    expect(file, r"pets\.tar\.xz: it cannot be unpacked \(.*outside")
+    assert not list(own_cache.rglob("out.png")) and unpacked(own_cache) == []
+
+
+def test_links_in_an_archive_are_left_out(tmp_path):
+    root = make(tmp_path / "insects")
+    with tarfile.open(tmp_path / "pets.tar", "w") as packed:
+        packed.add(root, "insects")
+        for kind, name in ((tarfile.SYMTYPE, "soft.png"), (tarfile.LNKTYPE, "hard.png")):
+            member = tarfile.TarInfo(f"insects/ants/{name}")
+            member.type, member.linkname = kind, "/etc/passwd"
+            packed.addfile(member)
+    with zipfile.ZipFile(pack(root, tmp_path / "pets.zip"), "a") as packed:
+        member = zipfile.ZipInfo("ants/soft.png")
+        member.external_attr = 0o120777 << 16
+        packed.writestr(member, "/etc/passwd")
+    for name in ("pets.tar", "pets.zip"):
+        assert len(scan(tmp_path / name).pictures) == 10
+        assert not scan(tmp_path / name).problems
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar.gz"])
+@pytest.mark.parametrize(("limit", "value"), [("MAX_FILES", 9), ("MAX_BYTES", 300)])
+def test_an_archive_that_unpacks_to_too_much(
+    tmp_path, own_cache, monkeypatch, ending, limit, value
+):
+    file = pack(make(tmp_path / "insects"), tmp_path / f"pets{ending}")
+    monkeypatch.setattr(archive, limit, value)
+    expect(file, r"cannot be unpacked \(it would unpack to more than .* files or .* GiB\)")
+    assert unpacked(own_cache) == []
+
+
+def test_a_zip_bomb_is_refused_by_the_limit_that_stands_there(tmp_path):
+    file = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr("ants/0.png", b"")
+        packed.infolist()[0].file_size = 65 * 1024**3  # as the directory of a bomb says
+    expect(file, r"more than 2,000,000 files or 64 GiB")
+
+
+def test_a_kill_while_unpacking_leaves_nothing_that_is_taken_for_whole(tmp_path, own_cache):
+    file = pack(make(tmp_path / "insects"), tmp_path / "pets.zip")
+    code = (
+        "import os, sys; from pathlib import Path; from resnet_lib.data import archive\n"
+        "whole = archive.shutil.copyfileobj\n"
+        "def some(source, out):\n"
+        "    whole(source, out)\n"
+        "    if out.name.endswith('3.png'): os.kill(os.getpid(), 9)\n"
+        "archive.shutil.copyfileobj = some\n"
+        "archive.unpack(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    root = Path(folders.__file__).parents[2]
+    killed = subprocess.run([sys.executable, "-c", code, file, own_cache], cwd=root)
+    assert killed.returncode == -9
+    (half,) = own_cache.glob("unpacked-*/*.part")
+    assert len(list(half.rglob("*.png"))) == 4
+    assert len(image_folder(file).train) == 8 and len(unpacked(own_cache)) == 2
+    shutil.rmtree(half.with_name("pets"))
+    os.utime(half, (1, 1))  # long ago: nobody works on it any more
+    assert len(image_folder(file).train) == 8 and unpacked(own_cache) == ["pets"]
+
+
+def test_where_an_archive_cannot_be_unpacked_it_says_how_to_choose(tmp_path, monkeypatch):
+    file = pack(make(tmp_path / "insects"), tmp_path / "pets.zip")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RESNET_LIB_CACHE", str(tmp_path / "file"))
+    expect(file, r"pets\.zip: it cannot be unpacked .*Fix: make room .*set RESNET_LIB_CACHE")
+
+
+def test_what_is_no_archive(tmp_path):
+    page = tmp_path / "pets.zip"
+    page.write_text("<html>please log in</html>")
+    expect(page, r"pets\.zip: it cannot be unpacked \(File is not a zip file\)")
+    expect(page.rename(tmp_path / "pets.tgz"), r"pets\.tgz: .*\(its start is missing or damaged")
+    other = tmp_path / "pets.rar"
+    other.touch()
+    expect(other, r"pets\.rar: it is a file, not a folder or \.zip, \.tar, ")
+    with pytest.raises(FolderError, match=r"gone\.zip: no such folder"):
+        load(tmp_path / "gone.zip")
+
+
+def test_a_bad_picture_in_an_archive_is_named(tmp_path):
+    root = make(tmp_path / "insects")
+    (root / "bees" / "3.png").write_bytes(b"")
+    expect(pack(root, tmp_path / "pets.zip"), r"folder .*pets", r"bees/3\.png: the file is empty")

@@ -24,6 +24,7 @@ def a_gpu(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
     )
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
 
 
 def test_on_a_cpu(capsys):
@@ -41,7 +42,7 @@ def test_on_a_gpu(a_gpu, capsys):
     said = capsys.readouterr().out
     assert "Runs on: Tesla T4" in said and "size: lesson" in said and "No GPU" not in said
     assert here.device == torch.device("cuda") and here.size == "lesson"
-    assert here.precision == "fp32"  # a T4 only emulates bfloat16
+    assert here.precision == "fp16"  # a T4 only emulates bfloat16
 
 
 @pytest.mark.parametrize("size", lab.SIZES)
@@ -110,14 +111,18 @@ def test_fast_precision_on_a_cpu(flags, wanted, monkeypatch):
     assert lab.fast_precision(torch.device("cpu")) == wanted
 
 
-@pytest.mark.parametrize(("native", "wanted"), [(True, "bf16"), (False, "fp32")])
-def test_fast_precision_on_a_gpu_asks_for_the_hardware(native, wanted, monkeypatch):
+@pytest.mark.parametrize(
+    ("native", "capability", "wanted"),
+    [(True, (8, 0), "bf16"), (False, (7, 5), "fp16"), (False, (6, 1), "fp32")],
+)
+def test_fast_precision_on_a_gpu_asks_for_the_hardware(native, capability, wanted, monkeypatch):
     """torch says yes for a T4 too unless it is asked without emulation."""
     monkeypatch.setattr(
         torch.cuda,
         "is_bf16_supported",
         lambda including_emulation=True: including_emulation or native,
     )
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert lab.fast_precision(torch.device("cuda")) == wanted
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .cache import cache_folder
 from .core import Data, Split
 from .download import DownloadError, fetch, sha256_of
-from .folders import cache_folder, image_folder
+from .folders import image_folder
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,9 @@ def cifar10(root: str | os.PathLike | None = None) -> Data:
     """CIFAR-10: 50,000 + 10,000 pictures in 10 classes, uint8 (N, 3, 32, 32).
 
     If the environment variable RESNET_LIB_DATA names a picture folder (train/<class>/*.jpg,
-    test/<class>/*.jpg), that is used, and the name of the set says so. Else the unpacked or packed
-    archive is looked for in `root` (default: `cache_folder()`), and downloaded if need be: 170 MB.
+    test/<class>/*.jpg) or an archive of one, that is used, and the name of the set says so. Else
+    the original archive, unpacked or not, is looked for in `root` (default: `cache_folder()`), and
+    downloaded if need be: 170 MB.
 
     Raises DownloadError, which says what to do by hand, or FolderError. Source: Krizhevsky,
     "Learning Multiple Layers of Features from Tiny Images", 2009. Needs torchvision.

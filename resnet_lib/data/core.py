@@ -10,7 +10,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .stream import Files
+
 MAX_BYTES = 2 * 1024**3  # of a set's pixels
+SAMPLE = 4096  # pictures from which mean and std of a streamed set are taken
 
 
 def mix(*parts: object) -> int:
@@ -27,18 +30,19 @@ def mix(*parts: object) -> int:
 class Split:
     """Pictures `x`, uint8 (N, C, H, W), values 0..255, and labels `y`, int64 (N,).
 
+    In a streamed set `x` is a `Files`, which has the shape of that tensor and decodes when asked.
     Raises TypeError for another dtype or for something that is no tensor, ValueError for another
     shape or for unequal lengths.
     """
 
-    x: Tensor
+    x: Tensor | Files
     y: Tensor
 
     def __post_init__(self):
         for name, dtype, shape in (("x", torch.uint8, "(N, C, H, W)"), ("y", torch.int64, "(N,)")):
             value = getattr(self, name)
             found = getattr(value, "dtype", type(value).__name__)
-            if not isinstance(value, Tensor) or found != dtype:
+            if not isinstance(value, Tensor | Files) or found != dtype:
                 raise TypeError(f"{name} is of {found}; wanted a tensor of {dtype}")
             if value.dim() != len(shape.split()):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; wanted {shape}")
@@ -61,8 +65,12 @@ class Data:
     """A set with its training and test part.
 
     `name` is the short label on every plot and record, `source` one sentence on where the
-    pictures come from. Raises ValueError for fewer than two classes, a class named twice, a label
-    outside `range(len(classes))`, an empty part, or parts whose pictures differ in shape.
+    pictures come from. `statistics`, if given, is (mean, std), each with one number per channel on
+    the scale 0..1, and is used instead of what the training pixels say.
+
+    Raises ValueError for fewer than two classes, a class named twice, a label outside
+    `range(len(classes))`, an empty part, parts whose pictures differ in shape, or statistics of
+    another number of channels or with a std that is not above 0.
     """
 
     name: str
@@ -70,6 +78,7 @@ class Data:
     train: Split
     test: Split
     source: str
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def __post_init__(self):
         count = len(self.classes)
@@ -88,6 +97,12 @@ class Data:
         shapes = self.shape, tuple(self.test.x.shape[1:])
         if shapes[0] != shapes[1]:
             raise ValueError(f"{self.name}: train pictures are {shapes[0]}, test {shapes[1]}")
+        if self.statistics is not None:
+            mean, std = self.statistics
+            finite = all(math.isfinite(value) for value in (*mean, *std))
+            if not len(mean) == len(std) == self.shape[0] or not finite or min(std) <= 0:
+                wanted = f"wanted {self.shape[0]} number(s) each, finite, and every std above 0"
+                raise ValueError(f"{self.name}: mean {mean} and std {std}; {wanted}")
 
     def __repr__(self) -> str:
         parts = f"{len(self.train)} train + {len(self.test)} test"
@@ -100,13 +115,18 @@ class Data:
 
     @cached_property
     def _moments(self) -> list[tuple[float, float]]:
+        x = self.train.x
+        if isinstance(x, Files) and len(x) > SAMPLE:
+            generator = torch.Generator().manual_seed(mix("statistics"))
+            x = x[torch.randperm(len(x), generator=generator)[:SAMPLE]]
         # Whole-number sums are exact, so mean and std are the same on every machine.
         levels = torch.arange(256, dtype=torch.int64)
+        counts = torch.zeros(self.shape[0], 256, dtype=torch.int64)
+        for chunk in x.split(512):  # bounds the contiguous copy
+            for channel, count in enumerate(counts):
+                count += torch.bincount(chunk[:, channel].reshape(-1), minlength=256).cpu()
         result = []
-        for channel in range(self.shape[0]):
-            count = torch.zeros(256, dtype=torch.int64)
-            for chunk in self.train.x[:, channel].split(4096):  # bounds the contiguous copy
-                count += torch.bincount(chunk.reshape(-1), minlength=256).cpu()
+        for count in counts:
             total = int(count.sum())
             first, second = int((count * levels).sum()), int((count * levels**2).sum())
             variance = (total * second - first * first) / total**2
@@ -115,24 +135,35 @@ class Data:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Per-channel mean of the training pixels on the scale 0..1."""
-        return tuple(m for m, _ in self._moments)
+        """Per-channel mean of the training pixels on the scale 0..1, or what `statistics` says.
+
+        Of a streamed set with more than 4,096 training pictures: of 4,096 of them, always the same.
+        """
+        return tuple(self.statistics[0]) if self.statistics else tuple(m for m, _ in self._moments)
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Per-channel standard deviation of the training pixels on the scale 0..1.
+        """Per-channel standard deviation of the training pixels, on the scale and as of `mean`.
 
         A channel without any variation gets 1.0, so that dividing by it is harmless.
         """
+        if self.statistics:
+            return tuple(self.statistics[1])
         return tuple(s or 1.0 for _, s in self._moments)
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hex digits of a SHA-256 over class names, shapes and all values."""
+        """First 16 hex digits of a SHA-256 over class names, shapes and all values.
+
+        Of a streamed set, the paths and lengths of the picture files stand for their pixels.
+        """
         digest = hashlib.sha256(repr(list(self.classes)).encode())
         for tensor in (self.train.x, self.train.y, self.test.x, self.test.y):
             digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
-            digest.update(tensor.contiguous().cpu().numpy().data)
+            if isinstance(tensor, Files):
+                digest.update(tensor.identity())
+            else:
+                digest.update(tensor.contiguous().cpu().numpy().data)
         return digest.hexdigest()[:16]
 
 
@@ -178,6 +209,36 @@ def split_validation(split: Split, fraction: float = 0.1, seed: int = 0) -> tupl
     return split.subset(kept), split.subset(held)
 
 
+def fewer(data: Data, train: int, seed: int = 0) -> Data:
+    """The same set with only `train` training pictures, each class in proportion; same test part.
+
+    The same pictures for the same seed; `name` and `source` say how many. Raises ValueError for
+    more pictures than there are, or for fewer than two of a class.
+    """
+    y = data.train.y.cpu()
+    if train > len(y):
+        raise ValueError(f"{data.name}: {train:,} training pictures wanted, there are {len(y):,}")
+    if train == len(y):
+        return data
+    values, counts = torch.unique(y, return_counts=True)
+    take, rest = counts * train // len(y), counts * train % len(y)
+    # The pictures left over by rounding go to the classes that rounding hurt most.
+    take[torch.argsort(rest, descending=True, stable=True)[: train - int(take.sum())]] += 1
+    if (least := int(take.min())) < 2:
+        rare = data.classes[values[take.argmin()]]
+        found = f"{data.name}: {train:,} training pictures leave {least} of class {rare}"
+        raise ValueError(f"{found}; wanted at least two of each class")
+    kept = []
+    for value, count in zip(values.tolist(), take.tolist(), strict=True):
+        members = torch.nonzero(y == value).flatten()
+        generator = torch.Generator().manual_seed(mix(seed, "fewer", value))
+        kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    name = f"{data.name}, {train:,} training pictures"
+    source = f"{data.source.rstrip('.')}; {train:,} of its {len(y):,} training pictures."
+    part = data.train.subset(torch.cat(kept).sort().values)
+    return replace(data, name=name, train=part, source=source)
+
+
 def largest_size(count: int, channels: int) -> int:
     """The largest side at which `count` square pictures take at most `MAX_BYTES`."""
     return math.isqrt(MAX_BYTES // (channels * count))
@@ -193,12 +254,17 @@ def must_fit_memory(name: str, count: int, channels: int, size: int) -> None:
 def resize(data: Data, size: int) -> Data:
     """The same set at `size` x `size` pixels (bilinear, antialiased); unchanged if it fits.
 
-    Raises ValueError for a size below 1 or one at which the set takes more than 2 GiB.
+    A streamed set is read at that size from its files. Raises ValueError for a size below 1, or
+    one at which a set that is not streamed takes more than 2 GiB.
     """
     if size < 1:
         raise ValueError(f"size is {size}; wanted at least 1 pixel")
     if data.shape[1:] == (size, size):
         return data
+    if isinstance(data.train.x, Files):
+        train, test = (Split(replace(p.x, size=size), p.y) for p in (data.train, data.test))
+        source = f"{data.source.rstrip('.')}; read at {size} px instead."
+        return replace(data, train=train, test=test, source=source)
     must_fit_memory(data.name, len(data.train) + len(data.test), data.shape[0], size)
     chunk = min(4096, max(1, 2**26 // (data.shape[0] * size * size)))  # in float32: 256 MiB
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from . import pictures
+from .archive import ENDINGS, is_archive, unpack
+from .cache import cache_file, cache_folder, read_cache, write_cache
 from .core import Data, Split, largest_size, stratified
 from .pictures import SUFFIXES, PictureError
+from .stream import Files, cores
 
 SHOWN = 20  # problems in one message
+AT_ONCE = 4096  # pictures; a million tasks that wait for a thread would take gigabytes
 DEFAULT_SIZE = 64  # pixels, where the pictures differ in size
 HELD_OUT = ("test", "val", "valid", "validation")  # the first one found is the test part
 LAYOUT = "put each class into a folder of its own: <class>/*.jpg or train/<class>/*.jpg"
@@ -113,8 +116,14 @@ def _structure(root: str | Path) -> Listing:
     """The listing with the problems that show without opening a file."""
     root = Path(root).expanduser()
     listing = Listing(root)
+    if is_archive(root):
+        try:
+            listing.root = root = unpack(root, cache_folder())
+        except PictureError as error:
+            listing.problems.append(error)
+            return listing
     if not root.is_dir():
-        cause = "it is a file, not a folder" if root.exists() else "no such folder"
+        cause = f"it is a file, not a folder or {ENDINGS}" if root.exists() else "no such folder"
         listing.problem(root, cause, f"give the path of a folder (looked from {Path.cwd()})")
         return listing
     inside = {p.name.lower(): p for p in _folders(root)}
@@ -173,8 +182,10 @@ def _each(work, listing: Listing, what: str) -> list:
             return error
 
     paths = [path for path, _ in listing.pictures]
-    with pictures.no_bomb_warning(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(guarded, enumerate(paths))
+    with pictures.no_bomb_warning(), ThreadPoolExecutor(min(32, cores())) as pool:
+        starts = range(0, len(paths), AT_ONCE)
+        chunks = (pool.map(guarded, enumerate(paths[s : s + AT_ONCE], s)) for s in starts)
+        results = chain.from_iterable(chunks)
         if len(paths) > 2000:
             from tqdm import tqdm
 
@@ -186,7 +197,7 @@ def _each(work, listing: Listing, what: str) -> list:
 
 
 def scan(root: str | Path) -> Listing:
-    """List a picture folder and find all that is wrong with it, by decoding every file once.
+    """List a picture folder, or an archive of one, and find all that is wrong by decoding it once.
 
     Never raises for what it finds: see `Listing`. Links are not followed; names that start with a
     dot are not even listed.
@@ -202,57 +213,38 @@ def _decode(listing: Listing, size: int | None) -> tuple[np.ndarray, int]:
         known = len(listing.problems)
         sizes = set(_each(lambda index, path: pictures.size_of(path), listing, "measuring"))
         del listing.problems[known:]  # they come again with the decoding
-        side = sizes.pop() if len(sizes) == 1 else None
-        size = side[0] if side and side[0] == side[1] else DEFAULT_SIZE
+        size = _side(sizes)
     count = len(listing.pictures)
     if count and size > (fits := largest_size(count, channels=3)):
         cause = f"{count} pictures of {size} px take {count * 3 * size**2 / 1024**3:.1f} GiB"
-        listing.problem(listing.root, cause, f"give a smaller size=, at most {fits}")
+        fix = f"give a smaller size=, at most {fits}, or stream=True"
+        listing.problem(listing.root, cause, fix)
         return np.empty(0, np.uint8), 0
     out = np.empty((count, 3, size, size), np.uint8)
 
     def work(index: int, path: Path) -> bool:
-        array, several = pictures.read_picture(path)
-        out[index] = pictures.fit_picture(array, size).transpose(2, 0, 1)
+        out[index], several = pictures.read_fitted(path, size)
         return several
 
     return out, sum(filter(None, _each(work, listing, "decoding")))
 
 
-def cache_folder() -> Path:
-    """`$RESNET_LIB_CACHE`, or `~/.cache/resnet_lib`; not created here."""
-    return Path(os.environ.get("RESNET_LIB_CACHE") or "~/.cache/resnet_lib").expanduser()
+def _check(listing: Listing, size: int | None) -> tuple[np.ndarray, int]:
+    """As `_decode`, but no pixels are kept: uint8 (N, 3, S, 0), so S is all that the cache gets."""
+
+    def work(index: int, path: Path) -> tuple[tuple[int, int], bool]:
+        array, several = pictures.read_picture(path)
+        return array.shape[:2], several
+
+    found = [f for f in _each(work, listing, "checking") if f]
+    size = size or _side({shape for shape, _ in found})
+    return np.empty((len(listing.pictures), 3, size, 0), np.uint8), sum(s for _, s in found)
 
 
-def _cache_file(listing: Listing, size: int | None) -> Path:
-    digest = hashlib.sha256(os.fsencode(listing.root.resolve()) + repr(("v1", size)).encode())
-    for path, label in listing.pictures:
-        status = path.stat()
-        digest.update(b"\0" + os.fsencode(path))
-        digest.update(repr((label, status.st_size, status.st_mtime_ns)).encode())
-    return cache_folder() / f"folder-{digest.hexdigest()[:24]}.npz"
-
-
-def _read_cache(file: Path, count: int) -> tuple[np.ndarray, int] | None:
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            x, several = stored["x"], int(stored["several"])
-    except Exception:  # missing, cut short, foreign: made anew
-        return None
-    return (x, several) if x.dtype == np.uint8 and x.shape[:2] == (count, 3) else None
-
-
-def _write_cache(file: Path, x: np.ndarray, several: int) -> None:
-    beside = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as stream:
-            np.savez(stream, x=x, several=several)
-        os.replace(beside, file)  # a reader sees the old file or the new one, never half of one
-    except OSError as error:
-        warnings.warn(f"decoded pictures not kept for next time: {error}", stacklevel=3)
-        if beside.exists():
-            beside.unlink()
+def _side(sizes: set[tuple[int, int]]) -> int:
+    """The side of the pictures where all are the same square, else DEFAULT_SIZE."""
+    side = next(iter(sizes)) if len(sizes) == 1 else None
+    return side[0] if side and side[0] == side[1] else DEFAULT_SIZE
 
 
 def image_folder(
@@ -262,18 +254,25 @@ def image_folder(
     test_fraction: float = 0.2,
     seed: int = 0,
     cache: bool = True,
+    stream: bool = False,
 ) -> Data:
     """Your own pictures, uint8 (N, 3, size, size): the name of a folder is the class in it.
 
     `root/train/<class>/*` with `root/test`, `root/val` or `root/valid` (the first of them that is
     there), or `root/<class>/*` alone; then `test_fraction` of each class, chosen by `seed`, is the
     test part. Classes are sorted as strings, as torchvision's ImageFolder does ("10" before "2").
+    `root` may also be an archive (.zip, .tar, .tar.gz, .tgz, .tar.xz) of such a folder, which is
+    unpacked once into `cache_folder()`.
+
     Each picture is read as `open_picture` does and fitted as `fit_picture` does. Without `size`,
     pictures that are all the same square stay as they are; else `size` is 64 (`source` says it).
 
     The decoded set is kept in `cache_folder()` and found again as long as no file changed its
     name, length or date; `cache=False` neither reads nor writes it. Its `name` is the first line
     of `root/name.txt` if there is one, else the name of the folder.
+
+    `stream=True` is for a set larger than the memory: every file is decoded once to check it (the
+    cache keeps that it was), and again whenever `Loader` needs it. The batches are the same.
 
     Raises FolderError (a ValueError) that lists everything wrong with the folder: unreadable
     files, empty classes, fewer than two classes, different classes in the two parts, more than
@@ -284,20 +283,25 @@ def image_folder(
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction}; wanted a number between 0 and 1")
     listing = _structure(root)
-    file = _cache_file(listing, size) if cache and not listing.problems else None
-    kept = _read_cache(file, len(listing.pictures)) if file else None
-    x, several = kept or _decode(listing, size)
+    how = (size, "stream") if stream else (size,)
+    keep = cache and not listing.problems
+    file = cache_file(listing.root, listing.pictures, *how) if keep else None
+    kept = read_cache(file, len(listing.pictures)) if file else None
+    x, several = kept or (_check if stream else _decode)(listing, size)
     if listing.problems:
         raise FolderError(listing.root, listing.problems)
     if file and not kept:
-        _write_cache(file, x, several)
-    whole = Split(torch.from_numpy(x), torch.tensor([label for _, label in listing.pictures]))
+        write_cache(file, x, several)
+    side = x.shape[2]
+    paths, labels = zip(*listing.pictures, strict=True)
+    x = Files.listed(listing.root, paths, side) if stream else torch.from_numpy(x)
+    whole = Split(x, torch.tensor(labels))
     if listing.test is None:
         train, test = (whole.subset(i) for i in stratified(whole.y, test_fraction, seed))
     else:
         count = len(listing.train)
         train, test = whole.subset(slice(None, count)), whole.subset(slice(count, None))
-    folder, side = listing.root.resolve().name, x.shape[-1]
+    folder = listing.root.resolve().name
     source = f"Picture folder {folder}, {side}x{side} px"
     source += f"; first frame only of {several} animated or many-page file(s)" if several else ""
     source += f"; {len(listing.ignored)} file(s) or link(s) ignored" if listing.ignored else ""

@@ -1,4 +1,4 @@
-"""Batches from a set that lies whole in memory, on the CPU or on a GPU."""
+"""Batches on the CPU or on a GPU, from a set that lies there whole or from picture files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .core import Split, mix
+from .stream import Files, cores, read_batches
 
 AUGMENTATIONS = ("crop", "flip")
 
@@ -35,7 +36,9 @@ class Loader:
     """Yields `(x, y)`: float32 (B, C, H, W), normalised, and int64 (B,), both on `device`.
 
     The whole set lies on `device` as uint8 and is cropped, flipped and normalised a batch at a
-    time: no worker processes, no copies to the GPU inside an epoch.
+    time: no worker processes, no copies to the GPU inside an epoch. Only the pictures of a streamed
+    set are decoded by `workers` processes (0: in this one; default: one per core, at most 8) when
+    their batch comes; its batches are the same to the last bit, whatever the number of workers.
 
     - `augment`: any of "crop" (add `pad` black pixels on every side, as torchvision's
       `RandomCrop(padding=4)` does on a picture, so black *before* normalising, then cut back to
@@ -49,7 +52,8 @@ class Loader:
       channel, its variance is undefined, and torch raises an error in mid-epoch.
 
     Raises ValueError for an empty split, a batch size below 1, an unknown augmentation, a negative
-    `pad`, a mean or std that does not fit, or settings that leave no batch at all.
+    `pad` or number of workers, a mean or std that does not fit, or settings that leave no batch at
+    all. A picture file that can no longer be read raises PictureError in mid-epoch.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Loader:
         drop_last: bool = False,
         channels_last: bool = False,
         pad: int = 4,
+        workers: int | None = None,
     ):
         augment = (augment,) if isinstance(augment, str) else tuple(augment)
         if unknown := set(augment) - set(AUGMENTATIONS):
@@ -76,12 +81,17 @@ class Loader:
             raise ValueError(f"batch_size is {batch_size}; wanted at least 1")
         if pad < 0:
             raise ValueError(f"pad is {pad}; wanted 0 or more pixels")
-        normalise(split.x[:1], mean, std)  # raises for numbers that do not fit
-        self.x, self.y = split.x.to(device), split.y.to(device)
+        if workers is not None and workers < 0:
+            raise ValueError(f"workers is {workers}; wanted 0 or more processes")
+        nothing = torch.empty((0, *split.x.shape[1:]), dtype=torch.uint8)
+        normalise(nothing, mean, std)  # raises for numbers that do not fit
+        self.x = split.x if isinstance(split.x, Files) else split.x.to(device)
+        self.y = split.y.to(device)
+        self.workers = min(8, cores()) if workers is None else workers
         self.mean, self.std = tuple(mean), tuple(std)
         self.batch_size, self.augment, self.shuffle = batch_size, augment, shuffle
         self.seed, self.pad, self.channels_last = seed, pad, channels_last
-        self.device = self.x.device
+        self.device = self.y.device
         rest = len(split) % batch_size
         lonely = shuffle and rest == 1 and batch_size > 1
         self._used = len(split) - (rest if drop_last or lonely else 0)
@@ -101,15 +111,20 @@ class Loader:
             return torch.Generator().manual_seed(mix(self.seed, epoch, purpose))
 
         if self.shuffle:
-            order = torch.randperm(count, generator=generator("order")).to(self.device)
+            order = torch.randperm(count, generator=generator("order"))
         else:
-            order = torch.arange(count, device=self.device)
+            order = torch.arange(count)
         offset = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator("crop"))
         flip = torch.randint(0, 2, (count, 1), generator=generator("flip")).bool()
         offset, flip = offset.to(self.device), flip.to(self.device)
-        for start in range(0, self._used, self.batch_size):
-            index = order[start : min(start + self.batch_size, self._used)]
-            x = self.x[index]
+        used = order[: self._used]
+        batches = used.to(self.device).split(self.batch_size)
+        if isinstance(self.x, Files):
+            places = used.split(self.batch_size)
+            pixels = read_batches(self.x, places, self.workers, self.device)
+        else:
+            pixels = (self.x[index] for index in batches)
+        for index, x in zip(batches, pixels, strict=True):
             if self.augment:
                 x = self._cut(x, offset[index], flip[index])
             x = normalise(x, self.mean, self.std)

@@ -24,6 +24,9 @@ class PictureError(ValueError):
         super().__init__(f"{path}: {cause}. Fix: {fix}.")
         self.path, self.cause, self.fix = Path(path), cause, fix
 
+    def __reduce__(self):  # a worker process sends it; by itself, only the message would travel
+        return PictureError, (self.path, self.cause, self.fix)
+
 
 @contextmanager
 def no_bomb_warning():
@@ -157,3 +160,9 @@ def fit_picture(array: np.ndarray, size: int) -> np.ndarray:
     left, top = (width - side) // 2, (height - side) // 2
     image = Image.fromarray(np.ascontiguousarray(array[top : top + side, left : left + side]))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def read_fitted(path: str | Path, size: int) -> tuple[np.ndarray, bool]:
+    """As `read_picture`, then `fit_picture`, channels first: uint8 (3, size, size)."""
+    array, several = read_picture(path)
+    return np.ascontiguousarray(fit_picture(array, size).transpose(2, 0, 1)), several
