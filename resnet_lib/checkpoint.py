@@ -40,7 +40,12 @@ def write_atomic(path: str | Path, data: bytes, previous: str | Path | None = No
             os.fsync(file.fileno())
         if previous is not None and path.exists():
             os.replace(path, previous)
-        os.replace(beside, path)
+        try:
+            os.replace(beside, path)
+        except OSError:
+            if previous is not None and not path.exists():  # moved away above: put it back
+                os.replace(previous, path)
+            raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -74,6 +79,8 @@ def save(
         raise CheckpointError(f"{path}: meta must be plain values only: {error}") from None
     state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     if Path(path).suffix == ".safetensors":
+        if training is not None:
+            raise CheckpointError(f"{path}: training can be kept in a .pt file only")
         from safetensors.torch import save as to_bytes
 
         data = to_bytes(state, metadata={"resnet_lib": text, "sha256": _sum(state, text)})
@@ -172,6 +179,8 @@ def _sum_of_all(value) -> str:
     if isinstance(value, Tensor):
         return _sum({"": value.detach().cpu()}, "tensor")
     if isinstance(value, dict):
+        if odd := [k for k in value if type(k) not in (str, int)]:
+            raise CheckpointError(f"plain keys only, not a {type(odd[0]).__name__}: {odd[0]!r}")
         parts = [(repr(k), _sum_of_all(v)) for k, v in value.items()]
     elif isinstance(value, (list, tuple)):
         parts = [_sum_of_all(v) for v in value]

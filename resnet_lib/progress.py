@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 
 def bar(loader, epoch: int, epochs: int, quiet: bool = False) -> Iterator:
@@ -17,9 +18,10 @@ def bar(loader, epoch: int, epochs: int, quiet: bool = False) -> Iterator:
     if _in_notebook():
         return _html(batches, total, title)
     if sys.stderr.isatty():
-        from tqdm import tqdm
+        with suppress(ImportError):  # only a bar: the package needs torch alone
+            from tqdm import tqdm
 
-        return iter(tqdm(batches, title, total, leave=False, ncols=80))
+            return iter(tqdm(batches, title, total, leave=False, ncols=80))
     return iter(batches)
 
 

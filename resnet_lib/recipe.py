@@ -62,7 +62,9 @@ class Recipe:
     compile: bool = False
 
     def __post_init__(self):
-        shares = isinstance(self.milestones, tuple) and all(0 < m < 1 for m in self.milestones)
+        shares = isinstance(self.milestones, tuple) and all(
+            isinstance(m, (int, float)) and 0 < m < 1 for m in self.milestones
+        )
         rules = {
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 2, "at least 2, for batch statistics"),
@@ -153,4 +155,4 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         nesterov = recipe.nesterov and recipe.momentum > 0
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999))
+    return kind(groups, lr=recipe.lr, betas=(float(recipe.momentum), 0.999))

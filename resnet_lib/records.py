@@ -1,5 +1,6 @@
 """Records of training runs: what was run, on what, by which code, and every epoch's numbers."""
 
+import glob
 import hashlib
 import json
 import os
@@ -144,3 +145,23 @@ def read(path: str | Path) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a record of a run ({error!r})") from None
     return record
+
+
+def runs_folder() -> Path:
+    """Where the package keeps the records of the runs in `runs/manifest.toml`."""
+    return Path(str(files("resnet_lib") / "assets")) / "runs"
+
+
+def find(name: str, folder: str | Path | None = None) -> list[dict]:
+    """The published records of an experiment, one for each seed, in the order of the seeds.
+
+    Empty while it is pending. `folder` is where else to look.
+
+    Raises:
+        ValueError: if one of the files is not a record.
+    """
+    folder = runs_folder() if folder is None else Path(folder)
+    found = [read(path) for path in folder.glob(f"{glob.escape(name)}-s*.json")]
+    # A longer name may begin like this one: "fix-s" and "fix".
+    found = [record for record in found if record.get("experiment") == name]
+    return sorted(found, key=lambda record: record["recipe"]["seed"])

@@ -35,7 +35,7 @@ class Result:
 
 def keep(
     result: Result,
-    net: nn.Module | None,
+    net: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     about: dict,
@@ -44,7 +44,7 @@ def keep(
 ) -> None:
     """Write `last.pt` (with all that is needed to go on), `best.pt` and `history.json`.
 
-    `net` is given where its own weights are not `result.last`: their average is.
+    With an `ema`, `result.last` is the average, and the weights of `net` are kept beside it.
     A copy that fails (the Drive is full, or gone) is warned of, and training goes on.
 
     Raises:
@@ -55,18 +55,16 @@ def keep(
         "best_epoch": result.best_epoch,
         "best": result.best,
         "resumed": result.resumed,
-        "net": None if net is None else checkpoint.snapshot(net),
+        "net": checkpoint.snapshot(net) if about["recipe"]["ema"] else None,
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
     }
     checkpoint.save(out / LAST, result.last, {**about, **result.history[-1]}, training)
     checkpoint.write_atomic(out / HISTORY, json.dumps(result.history, indent=1).encode())
-    names = [LAST, HISTORY]
     if result.best_epoch == len(result.history):
         write_best(result, about, out)
-        names.append(BEST)
-    if copy_to is not None:
-        _copy(names, out, copy_to)
+    if copy_to is not None:  # always all of them: an earlier copy may have failed
+        _copy([LAST, HISTORY, BEST], out, copy_to, checkpoint.previous_of(copy_to / LAST))
 
 
 def write_best(result: Result, about: dict, out: Path) -> None:
@@ -74,18 +72,38 @@ def write_best(result: Result, about: dict, out: Path) -> None:
     checkpoint.save(out / BEST, result.best, {**about, **result.history[result.best_epoch - 1]})
 
 
+def repair(
+    result: Result, found: Path, about: dict, out: Path, copy_to: Path | None = None
+) -> None:
+    """Make all files of both folders what they were after the epoch of the file `found`.
+
+    A crash may have come between two of them, and one may be broken. A broken `last.pt` must not
+    stay: the next `keep` would put it in the place of a whole `last.previous.pt`.
+    """
+    for left in out.glob(".*.part"):  # of processes that were killed
+        left.unlink(missing_ok=True)
+    if found != out / LAST:
+        checkpoint.write_atomic(out / LAST, found.read_bytes())
+    checkpoint.write_atomic(out / HISTORY, json.dumps(result.history, indent=1).encode())
+    write_best(result, about, out)
+    if copy_to is not None:
+        _copy([LAST, HISTORY, BEST], out, copy_to)
+
+
 def write_record(record: dict, out: str | Path, copy_to: str | Path | None = None) -> None:
     """Write `record.json` into the folder of the run, and into the second one."""
-    checkpoint.write_atomic(Path(out) / RECORD, json.dumps(record, indent=1).encode())
+    out = Path(out).expanduser()
+    checkpoint.write_atomic(out / RECORD, json.dumps(record, indent=1).encode())
     if copy_to is not None:
-        _copy([RECORD], Path(out), Path(copy_to))
+        _copy([RECORD], out, Path(copy_to).expanduser())
 
 
-def _copy(names: list[str], out: Path, copy_to: Path) -> None:
+def _copy(names: list[str], out: Path, copy_to: Path, previous: Path | None = None) -> None:
+    """`previous` is where the copy of `last.pt` that is there now is kept."""
     try:
         for name in names:
-            previous = checkpoint.previous_of(copy_to / name) if name == LAST else None
-            checkpoint.write_atomic(copy_to / name, (out / name).read_bytes(), previous)
+            before = previous if name == LAST else None
+            checkpoint.write_atomic(copy_to / name, (out / name).read_bytes(), before)
     except OSError as error:
         warnings.warn(
             f"the copy to {copy_to} failed ({error}); training goes on, and {out} has the files",
@@ -96,29 +114,27 @@ def _copy(names: list[str], out: Path, copy_to: Path) -> None:
 def find(folders: list[Path]) -> tuple | None:
     """(path, weights, meta, training) of the run that stands in `folders`; None if none does.
 
-    The furthest one counts. `last.previous.pt` is used where no `last.pt` can be read; that is
+    The furthest one counts. `last.previous.pt` is used where `last.pt` cannot be read; that is
     warned of.
 
     Raises:
         CheckpointError: if there are files, but none can be read.
     """
-    broken = []
-    for name in (LAST, checkpoint.previous_of(LAST).name):
-        found = []
-        for path in (folder / name for folder in folders):
-            if not path.is_file():
-                continue
+    found, broken = [], []
+    for folder in folders:
+        paths = [folder / LAST, checkpoint.previous_of(folder / LAST)]
+        for path in paths if any(p.is_file() for p in paths) else ():
             try:
                 found.append((path, *checkpoint.load_training(path)))
+                break
             except CheckpointError as error:
                 broken.append(str(error))
-        if found:
-            for problem in broken:
-                warnings.warn(f"{problem}. Going on from {found[0][0]}", stacklevel=2)
-            return max(found, key=lambda f: len(f[3]["history"]))
-    if broken:
+    if not found and broken:
         raise CheckpointError("no run can go on from here:\n" + "\n".join(broken))
-    return None
+    furthest = max(found, key=lambda f: len(f[3]["history"]), default=None)
+    for problem in broken:
+        warnings.warn(f"{problem}. Going on from {furthest[0]}", stacklevel=2)
+    return furthest
 
 
 def restore(

@@ -109,7 +109,7 @@ def fit(
     result = Result()
     if resume and (found := run_state.find([out, *([copy_to] if copy_to else [])])):
         run_state.restore(result, found, about, recipe, net, average, optimizer, scaler)
-        run_state.write_best(result, about, out)  # a crash may have come before it was written
+        run_state.repair(result, found[0], about, out, copy_to)
     steps, step = recipe.epochs * len(loader), len(result.history) * len(loader)
     with _last_finite_kept(net, result):
         for epoch in range(len(result.history) + 1, recipe.epochs + 1):
@@ -121,7 +121,7 @@ def fit(
                 lr = learning_rate(recipe, step, steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                with _memory_explained(len(y)):
+                with _failure_explained(len(y), recipe.accumulate):
                     labels = None if seen else train.y  # asked once: the answer makes a GPU wait
                     loss, hits = _gradients(forward, x, y, optimizer, scaler, recipe, labels)
                     if step % 50 == 0 or device.type == "cpu":  # on a GPU, asking makes it wait
@@ -153,8 +153,7 @@ def fit(
             if max(result.history, key=lambda r: r["valid_accuracy"])["epoch"] == epoch:
                 result.best_epoch, result.best = epoch, checkpoint.snapshot(average)
             if out is not None:
-                own = net if recipe.ema else None
-                run_state.keep(result, own, optimizer, scaler, about, out, copy_to)
+                run_state.keep(result, net, optimizer, scaler, about, out, copy_to)
             if not quiet:
                 print(records.epoch_line(row, recipe.epochs), flush=True)
             if on_epoch is not None:
@@ -187,8 +186,7 @@ def _gradients(forward, x, y, optimizer, scaler, recipe: Recipe, labels: Tensor 
 @torch.no_grad()
 def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
     """One step of the moving average, over weights and BN statistics alike."""
-    pairs = zip(average.state_dict().values(), net.state_dict().values(), strict=True)
-    for old, new in pairs:
+    for old, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
         if old.is_floating_point():
             old.lerp_(new, 1 - decay)
         else:
@@ -275,7 +273,7 @@ def evaluate(
     loader = Loader(split, batch_size, mean=mean, std=std, device=device)
     try:
         for x, y in loader.epoch(0):
-            with _memory_explained(len(y)), autocast(device, precision):
+            with _failure_explained(len(y)), autocast(device, precision):
                 logits = net(x)
             logits = logits.float()
             if not predicted:  # all labels at once, before the first loss
@@ -304,15 +302,19 @@ def _measured_as(recipe: Recipe) -> dict:
 
 
 @contextmanager
-def _memory_explained(batch_size: int):
+def _failure_explained(batch_size: int, parts: int = 1):
     try:
         yield
     except torch.OutOfMemoryError:
         raise TrainingError(
-            f"the GPU's memory is too small for batch_size={batch_size}; try {batch_size // 2} "
-            "with the learning rate made smaller by the same factor, or accumulate=2, which "
-            "computes the same batch in two parts, or a smaller net or picture"
+            f"the GPU's memory is too small for batch_size={batch_size}; try {batch_size // 2} and "
+            f"lr lowered as much, accumulate={2 * parts} (same batch in parts), or a smaller net"
         ) from None
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            text = " ".join(str(error).split())[:300]
+            raise TrainingError(f"torch.compile failed; leave compile out: {text}") from None
+        raise
 
 
 def _classes_fit(y: Tensor, classes: int) -> None:

@@ -1,22 +1,35 @@
 """Weights files: what goes in comes out, and nothing bad gets in, whatever happens to the file."""
 
+import copy
 import json
+import math
 import os
 import pickle
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from resnet_lib import checkpoint, create, predict
-from resnet_lib.checkpoint import CheckpointError, load, load_weights, save, snapshot
+from resnet_lib import checkpoint, create, predict, records
+from resnet_lib.checkpoint import (
+    CheckpointError,
+    load,
+    load_training,
+    load_weights,
+    previous_of,
+    save,
+    snapshot,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 META = {"model": "resnet20", "classes": ["a", "é"], "mean": [0.5, 0.1], "epoch": 3, "none": None}
@@ -442,3 +455,230 @@ def test_kill_9_while_saving_never_leaves_an_unreadable_file(tmp_path, kills):
 def test_saving_into_a_new_folder(tmp_path):
     save(tmp_path / "a" / "b" / "net.pt", net().state_dict(), META)
     assert json.dumps(load(tmp_path / "a" / "b" / "net.pt")[1]) == json.dumps(META)
+
+
+# --- what a run needs to go on
+
+TRAINING = {
+    "history": [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}],
+    "optimizer": {
+        "state": {0: {"momentum_buffer": torch.arange(6.0).view(2, 3), "step": torch.tensor(3.0)}},
+        "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999), "foreach": None, "params": [0, 1]}],
+    },
+    "net": None,
+    "word": "wörd",
+    "yes": True,
+    "best": {"a": torch.ones(2, 2).to(memory_format=torch.contiguous_format)},
+}
+
+
+def equal(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        alike = isinstance(b, torch.Tensor) and (a.dtype, a.shape) == (b.dtype, b.shape)
+        return alike and a.numpy().tobytes() == b.numpy().tobytes()
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
+    return type(a) is type(b) and a == b
+
+
+def test_training_goes_in_and_comes_out(tmp_path):
+    path = tmp_path / "last.pt"
+    save(path, net().state_dict(), META, TRAINING)
+    state, meta, training = load_training(path)
+    assert same(state, net().state_dict()) and meta == META and equal(training, TRAINING)
+    assert same(load(path)[0], state) and load(path)[1] == META  # and for those who want no more
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_the_file_before_is_kept_under_its_name(tmp_path):
+    path, previous = tmp_path / "last.pt", tmp_path / "last.previous.pt"
+    assert previous_of(path) == previous and previous_of(str(path)) == previous
+    assert previous_of("a.b/last.safetensors") == Path("a.b/last.previous.safetensors")
+    wholes = []
+    for epoch in range(4):
+        save(path, net().state_dict(), {"epoch": epoch}, TRAINING)
+        wholes.append(path.read_bytes())
+        if epoch:
+            assert previous.read_bytes() == wholes[epoch - 1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.previous.pt", "last.pt"]
+    save(tmp_path / "best.pt", net().state_dict(), META)  # weights alone: none is kept
+    save(tmp_path / "best.pt", net(1).state_dict(), META)
+    assert not (tmp_path / "best.previous.pt").exists()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_weights_alone_do_not_pretend_to_be_a_run(tmp_path, suffix):
+    save(tmp_path / f"net{suffix}", net().state_dict(), META)
+    with pytest.raises(CheckpointError, match=r"weights alone.*--init-from") as caught:
+        load_training(tmp_path / f"net{suffix}")
+    assert str(tmp_path) in str(caught.value)
+    torch.save(net().state_dict(), tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError, match="weights alone"):
+        load_training(tmp_path / "foreign.pt")
+
+
+def test_training_in_a_format_that_cannot_hold_it_is_refused(tmp_path):
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(CheckpointError, match=r"training.*\.pt"):
+        save(path, net().state_dict(), META, TRAINING)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(0.5), np.float32(1), np.int64(3), np.bool_(True), np.ones(2), Path("x"), {1}, b"x"],
+    ids=type,
+)
+@pytest.mark.parametrize("place", ["value", "list", "key"])
+def test_training_that_a_safe_reader_would_refuse_is_refused_at_once(tmp_path, value, place):
+    path = tmp_path / "last.pt"
+    save(path, net().state_dict(), META, TRAINING)
+    before = path.read_bytes()
+    if place == "key" and type(value).__hash__ is None:
+        pytest.skip("no key of a dict")
+    wrong = {"value": {"a": value}, "list": [(1, value)]}.get(place) or {value: 1}
+    with pytest.raises(CheckpointError, match=rf"plain .* only, not a {type(value).__name__}: "):
+        save(path, net(1).state_dict(), META, TRAINING | {"more": wrong})
+    assert path.read_bytes() == before and not previous_of(path).exists()
+
+
+PLAIN = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**40), 2**40),
+        st.floats(allow_nan=False),
+        st.text(max_size=4),
+        st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=4).map(torch.tensor),
+        st.lists(st.integers(-9, 9), min_size=1, max_size=4).map(torch.tensor),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, min_size=1, max_size=3).map(tuple),
+        st.dictionaries(st.one_of(st.text(max_size=3), st.integers(0, 9)), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+def leaves(value, path=()):
+    """Ways to all values that are not nested."""
+    if isinstance(value, dict):
+        for k in value:
+            yield from leaves(value[k], (*path, k))
+    elif isinstance(value, (list, tuple)):
+        for k, inner in enumerate(value):
+            yield from leaves(inner, (*path, k))
+    else:
+        yield path
+
+
+def changed(value, path, random_):
+    """`value` with another leaf at `path`."""
+    if path:
+        k, *rest = path
+        if isinstance(value, dict):
+            return {n: changed(v, rest, random_) if n == k else v for n, v in value.items()}
+        return type(value)(changed(v, rest, random_) if n == k else v for n, v in enumerate(value))
+    if isinstance(value, torch.Tensor):
+        way = random_.choice(["value", "dtype", "shape"])
+        if way == "dtype":
+            return value.to(torch.float64)
+        if way == "shape":
+            return value[None]
+        other = value.clone()
+        other.view(-1).view(torch.uint8)[random_.randrange(other.nbytes)] ^= 1 << random_.randrange(
+            8
+        )
+        return other
+    if isinstance(value, bool):
+        return random_.choice([not value, int(value), None])
+    if isinstance(value, int):
+        return random_.choice([value + 1, -value - 1, str(value), float(value)])
+    if isinstance(value, float):
+        return random_.choice([math.nextafter(value, 1e9), str(value), None])
+    if isinstance(value, str):
+        return random_.choice([value + " ", [value]])
+    return random_.choice(["None", False, 0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(PLAIN, st.randoms(use_true_random=False))
+def test_any_changed_value_changes_the_checksum(value, random_):
+    """The content is that of a file with the old checksum: every flip is found."""
+    value = {"x": value, "fixed": [1, 2.0]}
+    path = random_.choice(list(leaves(value)))
+    other = changed(value, path, random_)
+    sums = checkpoint._sum_of_all(value), checkpoint._sum_of_all(other)
+    assert (sums[0] == sums[1]) == equal(value, other)
+    assert sums[0] == checkpoint._sum_of_all(copy.deepcopy(value))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.randoms(use_true_random=False))
+def test_a_file_with_any_other_value_is_refused(random_):
+    """Written anew with one value changed and the old checksums, as bad memory would do it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "last.pt"
+        save(path, {"a": torch.ones(2)}, META, TRAINING)
+        content = torch.load(path, weights_only=True)
+        key = random_.choice(["training", "meta", "state"])
+        way = random_.choice(list(leaves(content[key])))
+        content[key] = changed(content[key], way, random_)
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match="the checksum is wrong"):
+            load_training(path)
+
+
+@pytest.mark.parametrize("gone", ["training_sha256", "sha256"])
+def test_training_without_its_checksum(tmp_path, gone):
+    save(tmp_path / "last.pt", {"a": torch.ones(2)}, META, TRAINING)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    del content[gone]
+    torch.save(content, tmp_path / "last.pt")
+    if gone == "training_sha256":
+        refused(tmp_path / "last.pt")
+    else:  # as files of before checksums
+        assert load(tmp_path / "last.pt")[1] == META
+
+
+def test_every_flipped_bit_of_the_training_part_is_noticed_in_the_file(tmp_path):
+    path = tmp_path / "last.pt"
+    save(path, net().state_dict(), META, TRAINING)
+    whole = path.read_bytes()
+    buffer = TRAINING["optimizer"]["state"][0]["momentum_buffer"].numpy().tobytes()
+    for place in (whole.index(buffer), whole.index(buffer) + 23, whole.index(b"history")):
+        broken = bytearray(whole)
+        broken[place] ^= 2
+        path.write_bytes(broken)
+        assert "not a readable weights file" in refused(path)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_rename_that_fails_leaves_the_old_file_in_its_place(tmp_path, monkeypatch, call):
+    """The first one moves the old file away: if the second one fails, it has to come back."""
+    path = tmp_path / "last.pt"
+    save(path, net().state_dict(), META, TRAINING)
+    before, calls, real = path.read_bytes(), [], os.replace
+
+    def full(*args):
+        calls.append(args)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+        return real(*args)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(path, net(1).state_dict(), META, TRAINING)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_the_published_file_still_loads():
+    """Written before there was anything to go on with."""
+    state, meta = load(records.asset(predict.BOOKS_OWN_NET))
+    record = records.read(predict.BOOKS_OWN_NET.removesuffix(".safetensors"))
+    assert meta["model"] == record["model"] and state["fc.weight"].shape[0] == 10
+    with pytest.raises(CheckpointError, match="weights alone"):
+        load_training(records.asset(predict.BOOKS_OWN_NET))

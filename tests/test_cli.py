@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 from collections import Counter
 from contextlib import redirect_stdout
+from dataclasses import asdict, fields, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,7 +23,10 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_lib import checkpoint, cli, create, data, measure, predict, records, train
+from resnet_lib import FACTORIES, checkpoint, cli, create, data, measure, predict, records, train
+from resnet_lib.cli.arguments import parse_options, pick_device
+from resnet_lib.cli.training import RECIPE_HELP, WRITTEN
+from resnet_lib.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["disc", "plus", "ring"]
@@ -90,9 +94,11 @@ def test_train_says_what_it_does_and_writes_everything(trained, pictures):
         "best.pt",
         "curves.png",
         "history.json",
+        "last.previous.pt",
         "last.pt",
         "record.json",
     ]
+    assert sorted(WRITTEN) == sorted(p.name for p in out.iterdir())
     with Image.open(out / "curves.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[0] > 300 and pixels.shape[1] > 900
@@ -175,30 +181,44 @@ def test_the_first_example_of_the_help_is_a_good_one(tmp_path):
     assert float(re.search(r"^test +(\d+\.\d+) %", said, re.M)[1]) > 93
 
 
-@pytest.mark.parametrize("left", ["best.pt", "last.pt", "history.json", "record.json"])
-def test_no_file_of_a_run_is_replaced_without_overwrite(left, capsys, tmp_path):
+@pytest.mark.parametrize("left", WRITTEN)
+@pytest.mark.parametrize("option", ["--out", "--copy-to"])
+def test_no_file_of_a_run_is_replaced_without_overwrite(left, option, capsys, tmp_path):
+    """Nor in the second folder: where the first is new, that holds all there is of the run."""
     (tmp_path / left).write_text("of another run")
-    error = refused(capsys, "train", "--data", "digits", *SMALL, "--out", tmp_path)
-    assert "already holds a run" in error
+    argv = ["train", "--data", "digits", *SMALL, option, tmp_path]
+    argv += ["--out", tmp_path / "new"] if option == "--copy-to" else []
+    error = refused(capsys, *argv)
+    assert f"{tmp_path} already holds a run" in error and "--resume" in error
     assert (tmp_path / left).read_text() == "of another run"
+    assert [p.name for p in tmp_path.iterdir()] == [left]
 
 
 def test_overwrite_and_a_stop_leave_nothing_of_the_old_run(monkeypatch, capsys, tmp_path):
     """An old record beside new weights would be a lie about them."""
-    names = ["best.pt", "curves.png", "history.json", "last.pt", "record.json"]
-    for name in [*names, "my notes.txt"]:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in [*WRITTEN, "my notes.txt"]:
         (tmp_path / name).write_text("old")
+        (copy / name).write_text("old")
     argv = ["train", "--data", "digits", *SMALL, "--overwrite", "--out", tmp_path]
-    for wrong in (["--option", "num_classes=4"], ["--epochs", "0"], ["--size", "99999"]):
+    argv += ["--copy-to", copy]
+    torch.save({"stranger": torch.ones(1)}, tmp_path / "other net.pt")
+    wrongs = (["--option", "num_classes=4"], ["--epochs", "0"], ["--size", "99999"])
+    wrongs += (["--init-from", "nothing.pt"], ["--init-from", tmp_path / "other net.pt"])
+    for wrong in wrongs:
         refused(capsys, *argv, *wrong)
-        assert (tmp_path / "record.json").read_text() == "old"  # as long as nothing was started
+        for name in WRITTEN:  # as long as nothing was started
+            assert (tmp_path / name).read_text() == (copy / name).read_text() == "old"
+    (tmp_path / "other net.pt").unlink()
 
     def stop(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "evaluate", stop)  # in the middle of the first epoch
     assert cli.main([*map(str, argv)]) == 130
-    assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "my notes.txt"]
+    assert [p.name for p in copy.iterdir()] == ["my notes.txt"]
 
 
 def test_overwrite_replaces_a_run(pictures, tmp_path):
@@ -237,7 +257,221 @@ def test_summary_lists_the_models():
     status, said = call("summary", "--list")
     assert status == 0 and said.split()[:2] == ["resnet18", "resnet34"]
     for name in said.split():
-        assert name in cli.FACTORIES
+        assert name in FACTORIES
+
+
+# --- the options of a recipe
+
+
+def parsed(*argv) -> Recipe:
+    """The recipe that a command would be carried out with."""
+    found = cli.build_parser().parse_args(["train", "--data", "digits", "--out", "x", *argv])
+    return Recipe(**{f.name: getattr(found, f.name) for f in fields(Recipe)})
+
+
+def test_every_field_of_a_recipe_is_an_option_with_a_help():
+    names = [f.name for f in fields(Recipe)]
+    assert list(RECIPE_HELP) == names and all(RECIPE_HELP.values())
+    options = {a.dest: a for a in commands()["train"]._actions}
+    for field in fields(Recipe):
+        action = options[field.name]
+        assert f"--{field.name.replace('_', '-')}" in action.option_strings
+        assert RECIPE_HELP[field.name] in action.help
+        no = f"--no-{field.name.replace('_', '-')}"
+        assert (no in action.option_strings) == isinstance(field.default, bool)
+    assert parsed() == Recipe()
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Recipe) if isinstance(f.default, bool)])
+def test_what_is_yes_or_no_can_be_said_both_ways(name):
+    flag = name.replace("_", "-")
+    assert parsed(f"--{flag}") == replace(Recipe(), **{name: True})
+    assert parsed(f"--no-{flag}") == replace(Recipe(), **{name: False})
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        ("--milestones 0.3,0.6,0.9", {"milestones": (0.3, 0.6, 0.9)}),
+        ("--milestones 0.3", {"milestones": (0.3,)}),
+        ("--milestones none", {"milestones": ()}),
+        ("--augment none", {"augment": ()}),
+        ("--augment flip", {"augment": ("flip",)}),
+        ("--augment crop,flip", {"augment": ("crop", "flip")}),
+        ("--optimizer adamw", {"optimizer": "adamw"}),
+        ("--precision fp16", {"precision": "fp16"}),
+        ("--label-smoothing 0.1", {"label_smoothing": 0.1}),
+        ("--accumulate 4", {"accumulate": 4}),
+        ("--ema 0.999", {"ema": 0.999}),
+        ("--weight-decay 0", {"weight_decay": 0.0}),
+        ("--schedule step --batch-size 64", {"schedule": "step", "batch_size": 64}),
+    ],
+)
+def test_words_become_the_values_of_a_recipe(argv, wanted):
+    assert parsed(*argv.split()) == replace(Recipe(), **wanted)
+
+
+def test_every_option_reaches_the_record(pictures, tmp_path):
+    argv = "--epochs 1 --batch-size 16 --lr 0.01 --momentum 0.8 --no-nesterov --weight-decay 0.001 "
+    argv += "--schedule step --warmup 0.1 --augment flip --valid 0.2 --precision bf16 "
+    argv += "--channels-last --seed 5 --optimizer adamw --no-decay-norm-bias "
+    argv += "--milestones 0.2,0.4 --label-smoothing 0.1 --accumulate 2 --ema 0.9 --no-compile"
+    out = tmp_path / "run"
+    status, _ = call("train", "--data", pictures, *SMALL, *argv.split(), "--out", out)
+    assert status == 0
+    wanted = parsed(*argv.split())
+    recipe = json.loads((out / "record.json").read_text())["recipe"]
+    assert recipe == json.loads(json.dumps(asdict(wanted)))
+    same = [f.name for f in fields(Recipe) if getattr(wanted, f.name) == f.default]
+    assert same == ["compile"]  # all others are not what they would have been anyway
+
+
+# --- a run that was stopped, copied, or begun with the weights of another
+
+
+FREE = ("history", "seconds", "resumed", "peak_memory")  # of a record, where clocks come in
+
+
+def record_of(out) -> dict:
+    return json.loads((out / "record.json").read_text())
+
+
+def alike(one, two) -> bool:
+    rows = [[{k: r[k] for k in r if k != "seconds"} for r in x["history"]] for x in (one, two)]
+    plain = [{k: x[k] for k in x if k not in FREE} for x in (one, two)]
+    return rows[0] == rows[1] and plain[0] == plain[1]
+
+
+RUN = ["--epochs", "3", "--batch-size", "16", "--augment", "flip", "--ema", "0.5"]
+
+
+@pytest.fixture(scope="module")
+def whole(pictures, tmp_path_factory):
+    """The folder of a run of RUN that was not stopped."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert call("train", "--data", pictures, *SMALL, *RUN, "--out", out)[0] == 0
+    return out
+
+
+KILLED = """
+import os, signal, sys
+from resnet_lib import cli, run_state
+
+keep = run_state.keep
+
+
+def kept(result, *args):
+    keep(result, *args)
+    if len(result.history) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+run_state.keep = kept
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(pictures, tmp_path_factory):
+    """A folder with "run" and "copy", as a kill after the second epoch of RUN left them."""
+    folder = tmp_path_factory.mktemp("killed")
+    argv = ["train", "--data", pictures, *SMALL, *RUN, "--out", folder / "run"]
+    argv = [sys.executable, "-c", KILLED, *argv, "--copy-to", folder / "copy"]
+    done = subprocess.run(list(map(str, argv)), cwd=ROOT, timeout=120)
+    assert done.returncode == -9
+    return folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+@pytest.mark.parametrize("left", ["both folders", "the copy alone"])
+def test_a_killed_run_goes_on_to_the_same_record(left, pictures, whole, killed, tmp_path, capsys):
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    out, copy = tmp_path / "run", tmp_path / "copy"
+    argv = ["train", "--data", pictures, *SMALL, *RUN, "--out", out, "--copy-to", copy]
+    assert not (out / "record.json").exists()
+    if left == "the copy alone":
+        shutil.rmtree(out)
+    held = copy if left == "the copy alone" else out
+    assert f"{held} already holds a run" in refused(capsys, *argv)  # it has to be said
+    before = (copy / "last.pt").read_bytes()
+    error = refused(capsys, *argv, "--resume", "--lr", "0.2", "--label-smoothing", "0.1")
+    assert error.count("another configuration") == 1 and error.count("there, ") == 2
+    assert "lr: 0.1 there, 0.2 now" in error and "label_smoothing: 0.0 there, 0.1 now" in error
+    assert (copy / "last.pt").read_bytes() == before
+    status, said = call(*argv, "--resume")
+    assert status == 0 and "epoch  3/3" in said and "epoch  2/3" not in said
+    record = record_of(out)
+    assert record["resumed"] == [2] and alike(record, record_of(whole))
+    assert (copy / "record.json").read_bytes() == (out / "record.json").read_bytes()
+    for name in ("best.pt", "last.pt"):
+        assert (copy / name).read_bytes() == (out / name).read_bytes()
+        mine, its = (checkpoint.load(folder / name)[0] for folder in (out, whole))
+        assert all(torch.equal(mine[k], its[k]) for k in its)
+    # And once more: it is finished, so it is only tested.
+    status, said = call(*argv, "--resume")
+    assert status == 0 and "epoch " not in said.replace("of epoch", "") and "test  " in said
+    assert alike(record_of(out), record)
+
+
+def test_resume_where_nothing_is_begins(pictures, whole, tmp_path):
+    argv = ["train", "--data", pictures, *SMALL, *RUN, "--out", tmp_path / "new", "--resume"]
+    assert call(*argv)[0] == 0
+    record = record_of(tmp_path / "new")
+    assert record["resumed"] == [] and alike(record, record_of(whole))
+
+
+def test_resume_of_a_broken_run_is_refused_in_one_message(pictures, whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for name in ("last.pt", "last.previous.pt"):
+        (out / name).write_bytes(b"broken")
+    argv = ["train", "--data", pictures, *SMALL, *RUN, "--out", out, "--resume"]
+    error = refused(capsys, *argv)
+    assert f"{out / 'last.pt'}: " in error and f"{out / 'last.previous.pt'}: " in error
+    assert (out / "last.pt").read_bytes() == b"broken" and (out / "best.pt").exists()
+
+
+def test_a_warm_start_from_a_file(pictures, whole, tmp_path, capsys):
+    argv = ["train", "--data", pictures, *SMALL, "--epochs", "1", "--batch-size", "16"]
+    argv += ["--lr", "1e-9", "--warmup", "0", "--weight-decay", "0"]  # as good as no training
+    start = whole / "best.pt"
+    assert call(*argv, "--init-from", start, "--out", tmp_path / "warm")[0] == 0
+    record = record_of(tmp_path / "warm")
+    assert record["init_from"] == checkpoint.fingerprint(checkpoint.load(start)[0])
+    mine, its = checkpoint.load(tmp_path / "warm" / "last.pt")[0], checkpoint.load(start)[0]
+    torch.testing.assert_close(mine["fc.weight"], its["fc.weight"], rtol=1e-4, atol=1e-6)
+    argv[argv.index("widths=[8,16,16]")] = "widths=[4,4,4]"
+    error = refused(capsys, *argv, "--init-from", start, "--out", tmp_path / "other")
+    assert f"{start} does not fit this ResNet" in error and "conv1.weight" in error
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("place", ["out", "copy"])
+def test_overwrite_does_not_remove_what_it_is_to_start_from(
+    place, pictures, whole, capsys, tmp_path
+):
+    folder = tmp_path / place
+    shutil.copytree(whole, folder)
+    argv = ["train", "--data", pictures, *SMALL, "--out", tmp_path / "out", "--overwrite"]
+    argv += ["--copy-to", tmp_path / "copy", "--init-from", folder / "best.pt"]
+    error = refused(capsys, *argv)
+    assert "--overwrite would remove it" in error and error.count("\n") == 1
+    assert sorted(p.name for p in folder.iterdir()) == sorted(WRITTEN)
+
+
+def test_a_copy_onto_itself_is_refused(capsys, tmp_path):
+    argv = ["train", "--data", "digits", "--out", tmp_path / "a", "--copy-to"]
+    assert "the folder of --out itself" in refused(capsys, *argv, tmp_path / "b" / ".." / "a")
+
+
+def test_a_copy_that_fails_is_no_reason_to_stop(pictures, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    argv = ["train", "--data", pictures, *SMALL, "--epochs", "1", "--out", tmp_path / "run"]
+    with pytest.warns(UserWarning, match="the copy to .* failed"):
+        assert call(*argv, "--copy-to", tmp_path / "file")[0] == 0
+    assert (tmp_path / "run" / "record.json").is_file()
+    with pytest.warns(UserWarning, match="the copy to .* failed"):
+        assert call(*argv, "--copy-to", tmp_path / "file", "--overwrite")[0] == 0
 
 
 # --- help
@@ -309,13 +543,24 @@ def refused(capsys, *argv) -> str:
         (["--data", "digits", "--option", "shortcut=False"], "shortcut must be a word"),
         (["--data", "digits", "--option", "stride_in=[3]"], "stride_in must be a word"),
         (["--data", "digits", "--size", "99999"], "digits: pictures of 99999 px .* 2 GiB"),
-        (["--data", "digits", "--seed", "-1"], r"--seed -1: must be from 0 to 2\*\*63 - 1"),
-        (["--data", "digits", "--seed", str(2**63)], "--seed 9223372036854775808: must be"),
+        (["--data", "digits", "--seed", "-1"], r"seed=-1: must be from 0 to 2\*\*63 - 1"),
+        (["--data", "digits", "--seed", str(2**63)], "seed=9223372036854775808: must be"),
         (["--data", "digits", "--device", "cpu:3"], "--device cpu:3: use auto, cpu"),
         (["--data", "digits", "--device", "cuda:-1"], "--device cuda:-1: use auto, cpu"),
         (["--data", "digits", "--epochs", "0"], "epochs=0: must be at least 1"),
         (["--data", "digits", "--lr", "-1"], "lr=-1.0: must be above 0"),
         (["--data", "digits", "--augment", "spin"], "augment=.*spin.*crop, flip"),
+        (["--data", "digits", "--augment", "0.5"], "augment=.*0.5.*crop, flip"),
+        (["--data", "digits", "--milestones", "half"], "milestones=.*half.*rising shares"),
+        (["--data", "digits", "--milestones", "0.5,late"], "milestones=.*late.*rising shares"),
+        (["--data", "digits", "--milestones", "0.7,0.5"], "milestones=.*rising shares"),
+        (["--data", "digits", "--milestones", "50"], "milestones=.*rising shares"),
+        (["--data", "digits", "--label-smoothing", "1"], "label_smoothing=1.0: must be"),
+        (["--data", "digits", "--accumulate", "65"], "accumulate=65: must be .* 2 pictures"),
+        (["--data", "digits", "--accumulate", "0"], "accumulate=0: must be"),
+        (["--data", "digits", "--ema", "1"], "ema=1.0: must be"),
+        (["--data", "digits", "--init-from", "no.pt"], "no.pt: there is no such weights file"),
+        (["--data", "digits", "--stream"], "stream=True is for picture folders"),
         (["--data", "digits", "--threads", "-1"], "--threads must be at least 1"),
         (["--data", "digits", "--device", "gpu"], "--device gpu: use auto, cpu"),
         (["--data", "digits", "--device", "meta"], "--device meta: use auto, cpu"),
@@ -340,13 +585,13 @@ def test_a_gpu_with_too_high_a_number(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for name in ("cuda", "cuda:0"):
-        assert cli.pick_device(name) == torch.device(name)
+        assert pick_device(name) == torch.device(name)
     for name in ("cuda:1", "cuda:7", "cuda:256", "cuda:999999999"):
         with pytest.raises(ValueError, match=rf"--device {name}: torch sees 1 GPU\(s\) here"):
-            cli.pick_device(name)
+            pick_device(name)
     for name in ("", "cuda:", "cuda:01", "cuda:x", "cuda:-1", "cpu:0", "cpu:3", "CUDA"):
         with pytest.raises(ValueError, match=f"--device {name}: use auto, cpu, cuda or cuda:1"):
-            cli.pick_device(name)
+            pick_device(name)
 
 
 def test_evaluate_takes_the_batch_size_of_the_recipe(trained, pictures, monkeypatch, tmp_path):
@@ -370,9 +615,9 @@ def test_evaluate_takes_the_batch_size_of_the_recipe(trained, pictures, monkeypa
 @pytest.mark.parametrize("text", ["True", "true", "False", "false"])
 def test_yes_and_no_may_be_spelled_as_in_python(text):
     for name in ("include_top", "zero_init_residual"):
-        assert cli.parse_options([f"{name}={text}"]) == {name: text.lower() == "true"}
+        assert parse_options([f"{name}={text}"]) == {name: text.lower() == "true"}
     wanted = {"stem": "cifar", "stride_in": "3x3", "widths": [8, 16]}
-    assert cli.parse_options(["stem=cifar", "stride_in=3x3", "widths=[8,16]"]) == wanted
+    assert parse_options(["stem=cifar", "stride_in=3x3", "widths=[8,16]"]) == wanted
 
 
 # --- a missing library, too little memory, a reader who leaves
@@ -596,6 +841,12 @@ def test_the_other_commands_refuse(argv, words, capsys):
         ["train", "--data", "digits", "--out", "x", "--epochs", "many"],
         ["train", "--data", "digits", "--out", "x", "--schedule", "zigzag"],
         ["train", "--data", "digits", "--out", "x", "--nonsense"],
+        ["train", "--data", "digits", "--out", "x", "--resume", "--overwrite"],
+        ["train", "--data", "digits", "--out", "x", "--optimizer", "lion"],
+        ["train", "--data", "digits", "--out", "x", "--precision", "fp8"],
+        ["train", "--data", "digits", "--out", "x", "--ema", "much"],
+        ["train", "--data", "digits", "--out", "x", "--accumulate", "1.5"],
+        ["train", "--data", "digits", "--out", "x", "--compile", "yes"],
         ["evaluate", "x.pt"],
         ["evaluate", "x.pt", "--data", "digits", "--part", "valid"],
         ["predict"],

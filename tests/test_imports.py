@@ -27,15 +27,20 @@ MAY_IMPORT = {
     "blocks": set(),
     "models": {"blocks"},
     "recipe": {"data"},
-    "train": {"checkpoint", "records", "data", "recipe"},
+    "progress": set(),
+    "run_state": {"checkpoint", "recipe"},
+    "train": {"checkpoint", "records", "data", "recipe", "progress", "run_state"},
     "measure": {"models"},
     "checks": {"models", "shapes", "measure"},
     "predict": {"models", "data", "checkpoint", "records"},
     "diagram": {"plots"},
+    "runs": {"models", "data", "recipe", "train", "checkpoint", "records"},
     "__init__": {"models"},
     "__main__": {"cli"},
 }
 MAY_IMPORT["cli"] = {*MAY_IMPORT, "cli"} - {"__main__"}
+# The budgets, in lines of code. They were 2,000 and 1,500 until training could be resumed, picture
+# folders larger than the memory could be streamed, and the runs the book quotes were recorded.
 CORE = {
     "blocks",
     "models",
@@ -43,12 +48,14 @@ CORE = {
     "data",
     "recipe",
     "train",
+    "run_state",
     "checkpoint",
     "measure",
     "predict",
     "lab",
+    "progress",
 }
-OTHERS = {"plots", "diagram", "checks", "records", "cli"}
+OTHERS = {"plots", "diagram", "checks", "records", "runs", "cli"}
 NOT_AT_IMPORT = ("torchvision", "PIL", "matplotlib", "sklearn", "safetensors", "torchsummary")
 
 
@@ -198,7 +205,7 @@ def test_the_counter_of_code_lines():
 
 
 @pytest.mark.parametrize(
-    ("names", "limit"), [(CORE, 2000), (OTHERS, 1500)], ids=["core", "plots checks records cli"]
+    ("names", "limit"), [(CORE, 2600), (OTHERS, 2200)], ids=["core", "plots checks records cli"]
 )
 def test_size_of_the_package(names, limit):
     sizes = {}

@@ -3,8 +3,14 @@
 import inspect
 import json
 import math
-from dataclasses import replace
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import asdict, fields, replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +20,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from resnet_lib import checkpoint, create, records, train
+from resnet_lib.checkpoint import CheckpointError
 from resnet_lib.data import Data, Loader, Split, split_validation
-from resnet_lib.recipe import from_plain
+from resnet_lib.recipe import differences, from_plain
 from resnet_lib.train import Recipe, TrainingError, evaluate, fit, fit_and_test, learning_rate
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -466,12 +473,13 @@ def test_progress_is_one_line_an_epoch(parts, capsys):
     assert "train " in out and "valid " in out and len(out) <= 80
 
 
-def test_evaluation_takes_no_more_memory_than_a_training_step(parts):
-    """The biggest batch that the net ever sees is the recipe's, also while it is measured."""
-    model, sizes = net(), []
+@pytest.mark.parametrize(("pieces", "most"), [(1, 8), (2, 4), (3, 3), (4, 2)])
+def test_evaluation_takes_no_more_memory_than_a_training_step(parts, pieces, most):
+    """The biggest batch that the net ever sees is a part of the recipe's, also when measured."""
+    model, sizes = Linear(), []
     model.register_forward_pre_hook(lambda _m, inputs: sizes.append(len(inputs[0])))
-    run(model, parts, replace(QUICK, epochs=1, batch_size=8))
-    assert max(sizes) == 8
+    run(model, parts, replace(QUICK, epochs=1, batch_size=8, accumulate=pieces))
+    assert max(sizes) == most
 
 
 def test_a_net_that_blew_up_gets_its_last_whole_epoch_back(parts):
@@ -489,3 +497,461 @@ def test_a_net_that_blew_up_gets_its_last_whole_epoch_back(parts):
     with pytest.raises(TrainingError, match="has the weights of epoch 1 again"):
         run(model, parts, replace(QUICK, epochs=3), on_epoch=after)
     assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
+
+
+# --- each option against a calculation of its own
+
+
+class Small(nn.Module):
+    """One of each kind of weight: convolution, BN's scale and shift, matrix, bias."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.bn = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 3)
+        with torch.no_grad():
+            self.bn.weight.uniform_(0.5, 1.5)  # so that decay would be seen
+            self.bn.bias.uniform_(-0.5, 0.5)
+
+    def forward(self, x):
+        return self.fc(self.bn(self.conv(x)).relu().mean((2, 3)))
+
+
+ONE = replace(QUICK, epochs=1, batch_size=60, warmup=0, schedule="constant")  # one step
+
+
+def batches(parts, recipe, epoch: int = 1):
+    how = {"shuffle": True, "seed": recipe.seed, "augment": recipe.augment}
+    return list(Loader(parts[0], recipe.batch_size, mean=MEAN, std=STD, **how).epoch(epoch))
+
+
+def gradients(model, x, y, **how) -> list[torch.Tensor]:
+    model.train()
+    return list(torch.autograd.grad(F.cross_entropy(model(x), y, **how), list(model.parameters())))
+
+
+@torch.no_grad()
+def by_hand(weights, grads, memory, recipe, lr, decay):
+    """One textbook step of each optimiser; `decay` holds a number for each weight."""
+    memory.setdefault("t", 0)
+    memory["t"] += 1
+    t, beta = memory["t"], recipe.momentum
+    for k, (w, g, d) in enumerate(zip(weights, grads, decay, strict=True)):
+        m, v = memory.setdefault(k, (torch.zeros_like(w), torch.zeros_like(w)))
+        if recipe.optimizer == "adamw":  # Loshchilov and Hutter 2019, algorithm 2, line 12
+            w.mul_(1 - lr * d)
+        else:
+            g = g + d * w
+        if recipe.optimizer == "sgd":
+            m.mul_(beta).add_(g)
+            w -= lr * (g + beta * m if recipe.nesterov else m)
+        else:  # Kingma and Ba 2015, algorithm 1
+            m.mul_(beta).add_((1 - beta) * g)
+            v.mul_(0.999).add_(0.001 * g * g)
+            w -= lr * (m / (1 - beta**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("spared", [False, True])
+def test_three_steps_of_every_optimizer_by_hand(parts, optimizer, spared):
+    recipe = replace(ONE, batch_size=20, optimizer=optimizer, momentum=0.8, lr=0.03)
+    recipe = replace(recipe, weight_decay=0.3, decay_norm_bias=not spared, nesterov=spared)
+    model, other = Small(), Small()
+    run(model, parts, recipe)
+    weights, memory = list(other.parameters()), {}
+    decay = [0.0 if spared and w.dim() == 1 else 0.3 for w in weights]
+    for x, y in batches(parts, recipe):
+        by_hand(weights, gradients(other, x, y), memory, recipe, 0.03, decay)
+    for (name, a), b in zip(model.named_parameters(), weights, strict=True):
+        if name == "conv.bias":  # BN takes it out again: its gradient is rounding, Adam's food
+            continue
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_spared_weights_do_not_move_at_all_without_a_gradient(parts, optimizer):
+    """The loss is 0 * everything: only the decay can move a weight, and only where it may."""
+
+    class Blind(Small):
+        def forward(self, x):
+            return super().forward(x) * 0
+
+    for spared in (False, True):
+        model, before = Blind(), dict(Small().named_parameters())
+        recipe = replace(ONE, optimizer=optimizer, weight_decay=0.1, momentum=0)
+        run(model, parts, replace(recipe, decay_norm_bias=not spared))
+        for name, weight in model.named_parameters():
+            still = torch.equal(weight, before[name])
+            assert still == (spared and name not in ("conv.weight", "fc.weight")), name
+            if not still and optimizer != "adam":  # decay alone: w - lr * d * w
+                torch.testing.assert_close(weight, before[name] * (1 - 0.05 * 0.1))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_label_smoothing_against_its_closed_form(parts, share):
+    """Szegedy 2016: the target is (1 - share) for the label, plus share / 3 for each class."""
+    recipe = replace(ONE, label_smoothing=share)
+    model, other = Small(), Small()
+    result = run(model, parts, recipe)
+    ((x, y),) = batches(parts, recipe)
+    target = (1 - share) * F.one_hot(y, 3) + share / 3
+    loss = -(target * other(x).log_softmax(1)).sum(1).mean()
+    assert result.history[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
+    loss.backward()
+    with torch.no_grad():
+        for w in other.parameters():
+            g = w.grad + recipe.weight_decay * w
+            w -= 0.05 * (g + 0.9 * g)  # the first step of Nesterov's momentum
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    plain = evaluate(model, parts[1], mean=MEAN, std=STD)  # never smoothed
+    assert result.history[0]["valid_loss"] == pytest.approx(plain.loss)
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 7, 25])
+def test_accumulated_parts_are_one_batch_for_a_net_without_batch_statistics(parts, pieces):
+    """60 pictures in batches of 50: the last one, of 10, has at most 5 parts."""
+    recipe = replace(ONE, batch_size=50, label_smoothing=0.1)
+    whole, inparts = Linear(), Linear()
+    a = run(whole, parts, recipe)
+    b = run(inparts, parts, replace(recipe, accumulate=pieces))
+    for one, two in zip(whole.parameters(), inparts.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+    for key in ("train_loss", "train_accuracy"):
+        assert a.history[0][key] == pytest.approx(b.history[0][key], rel=1e-5)
+
+
+@given(st.integers(2, 50), st.integers(1, 25))
+def test_a_part_is_never_one_picture_and_never_larger_than_measured(count, pieces):
+    sizes = []
+
+    def forward(x):
+        sizes.append(len(x))
+        return weight * x
+
+    weight = torch.ones(1, requires_grad=True)
+    x, y = torch.ones(count, 3), torch.zeros(count, dtype=torch.long)
+    recipe = Recipe(batch_size=50, accumulate=pieces)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    how = (torch.optim.SGD([weight]), scaler, recipe, None)
+    mean, right = train._gradients(forward, x, y, *how)
+    assert sum(sizes) == count and min(sizes) >= 2 and len(sizes) <= pieces
+    assert max(sizes) - min(sizes) <= 1
+    if count == 50:
+        assert max(sizes) == train._measured_as(recipe)["batch_size"]
+    assert mean.item() == pytest.approx(math.log(3)) and right.item() == count
+
+
+def test_accumulation_uses_the_statistics_of_each_part(parts):
+    """60 pictures in 3 parts: the running mean of BN moves three times, by a tenth of each."""
+    recipe = replace(ONE, accumulate=3)
+    model, other = Small(), Small()
+    run(model, parts, recipe)
+    ((x, _y),) = batches(parts, recipe)
+    wanted = torch.zeros(4)
+    for part in x.tensor_split(3):
+        with torch.no_grad():
+            wanted = 0.9 * wanted + 0.1 * other.conv(part).mean((0, 2, 3))
+    torch.testing.assert_close(model.bn.running_mean, wanted, rtol=1e-4, atol=1e-6)
+    assert model.bn.num_batches_tracked == 3
+    whole = Small()
+    run(whole, parts, ONE)
+    assert not torch.allclose(whole.bn.running_mean, wanted, rtol=1e-3)
+
+
+@pytest.mark.parametrize("decay", [0.15, 0.999])
+def test_the_moving_average_of_three_steps_by_hand(parts, decay):
+    """Its decay is warmed up: 1/10, 2/11, 3/12, ... up to the one that was asked for."""
+    recipe = replace(ONE, batch_size=20, ema=decay)
+    model, plain, seen = Small(), Small(), []
+    plain_weights = []
+    real = Small.forward
+
+    def forward(self, x):  # the weights at the start of each step
+        if self is plain and self.training:
+            plain_weights.append(checkpoint.snapshot(self))
+        return real(self, x)
+
+    Small.forward = forward
+    try:
+        result = run(model, parts, recipe, on_epoch=lambda r: seen.append(r.last))
+        other = run(plain, parts, replace(recipe, ema=0.0))
+    finally:
+        Small.forward = real
+    steps = [*plain_weights[1:], other.last]  # after each of the three
+    wanted = checkpoint.snapshot(Small())
+    for step, weights in enumerate(steps):
+        d = min(decay, (1 + step) / (10 + step))
+        wanted = {
+            k: d * wanted[k] + (1 - d) * v if v.is_floating_point() else v
+            for k, v in weights.items()
+        }
+    assert len(steps) == 3
+    for key, value in wanted.items():
+        torch.testing.assert_close(result.last[key], value, rtol=1e-5, atol=1e-6)
+        assert key == "bn.num_batches_tracked" or not torch.equal(result.last[key], other.last[key])
+    # The average is what was validated, kept, and what the net ends with.
+    assert same(result.last, result.best) and same(result.last, checkpoint.snapshot(model))
+    found = evaluate(model, parts[1], mean=MEAN, std=STD, batch_size=20)
+    assert found.loss == result.history[0]["valid_loss"] and same(seen[0], result.last)
+    for key in ("train_loss", "train_accuracy"):  # the training itself does not see it
+        assert result.history[0][key] == other.history[0][key]
+
+
+def test_the_saved_weights_are_the_average(parts, tmp_path):
+    result = run(Small(), parts, replace(QUICK, ema=0.9), out=tmp_path)
+    last, _, training = checkpoint.load_training(tmp_path / "last.pt")
+    assert same(last, result.last) and same(checkpoint.load(tmp_path / "best.pt")[0], result.best)
+    assert training["net"].keys() == last.keys() and not same(training["net"], last)
+    run(Small(), parts, QUICK, out=tmp_path)
+    assert checkpoint.load_training(tmp_path / "last.pt")[2]["net"] is None  # it is `last`
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_sixteen_bits_multiply_and_the_weights_stay_in_32(parts, precision):
+    seen = []
+
+    class Seeing(Small):
+        def forward(self, x):
+            out = super().forward(x)
+            seen.append((self.training, out.dtype))
+            return out
+
+    result = run(Seeing(), parts, replace(QUICK, precision=precision))
+    wanted = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert {dtype for _, dtype in seen} == {wanted} and {t for t, _ in seen} == {True, False}
+    assert {v.dtype for v in result.last.values()} == {torch.float32, torch.int64}
+    assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
+    full = run(Small(), parts)
+    assert not same(full.last, result.last)  # it really computed in another precision
+    for key, value in full.last.items():
+        torch.testing.assert_close(result.last[key], value, rtol=0.1, atol=0.05)
+
+
+def test_a_step_with_an_infinite_gradient_is_skipped_and_halves_the_scale(parts, tmp_path):
+    recipe = replace(ONE, epochs=1, batch_size=20, precision="fp16", momentum=0)
+    model, weights, step = Small(), [], iter(range(9))
+
+    def spoiled(gradient):
+        weights.append(checkpoint.snapshot(model))
+        return gradient * (math.inf if next(step) == 1 else 1)
+
+    model.fc.weight.register_hook(spoiled)
+    run(model, parts, recipe, out=tmp_path)
+    names = [n for n, _ in model.named_parameters()]
+    assert any(not torch.equal(weights[0][n], weights[1][n]) for n in names)
+    assert all(torch.equal(weights[1][n], weights[2][n]) for n in names)  # skipped whole
+    assert any(not torch.equal(weights[2][n], model.state_dict()[n]) for n in names)
+    scaler = checkpoint.load_training(tmp_path / "last.pt")[2]["scaler"]
+    assert scaler["scale"] == 2.0**15 and scaler["_growth_tracker"] == 1
+
+
+def compiler() -> str:
+    """Why `torch.compile` cannot be tested here; "" if it can."""
+    names = (os.environ.get("CXX"), "c++", "g++", "clang++")
+    if sys.platform == "win32" or not any(n and shutil.which(n) for n in names):
+        return "no C++ compiler here"
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return "" if header.is_file() else "no headers of Python here"
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "eager",  # traced by torch, and run as it stands: needs no compiler
+        pytest.param(
+            "inductor",
+            marks=[
+                pytest.mark.long,
+                pytest.mark.skipif(bool(compiler()), reason=compiler() or "-"),
+            ],
+        ),
+    ],
+)
+def test_a_compiled_net_learns_the_same(parts, backend, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    recipe = replace(ONE, batch_size=30, ema=0.5)
+    model = Linear()
+    compiled = run(model, parts, replace(recipe, compile=True))
+    plain = run(Linear(), parts, recipe)
+    assert compiled.last.keys() == plain.last.keys()  # no `_orig_mod.` in front
+    for key, value in plain.last.items():
+        torch.testing.assert_close(compiled.last[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_compile_compiles_the_training_step_and_nothing_else(parts, monkeypatch):
+    calls = []
+
+    def compiled(model):
+        def forward(x):
+            calls.append((model.training, len(x)))
+            return model(x)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    run(Linear(), parts, replace(ONE, batch_size=30, compile=True, accumulate=2))
+    assert calls == [(True, 15)] * 4
+    run(Linear(), parts, ONE)
+    assert len(calls) == 4
+
+
+def test_a_compiler_that_fails_gives_one_clear_message(parts, monkeypatch):
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def backend():
+        pass
+
+    def compiled(_model):
+        def forward(_x):
+            raise BackendCompilerFailed(backend, RuntimeError("No working C++ compiler"), None)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(TrainingError, match=r"leave compile out: .*No working C\+\+ compiler$"):
+        run(Linear(), parts, replace(ONE, compile=True))
+
+
+def test_a_mistake_in_the_net_is_not_blamed_on_the_compiler(parts):
+    class Wrong(Linear):
+        def forward(self, x):
+            return self.fc(x)  # 8 columns for a matrix of 192
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        run(Wrong(), parts)
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.9]), unique=True, max_size=4),
+    st.integers(1, 300),
+)
+def test_milestones_divide_the_rate_by_ten(milestones, steps):
+    milestones = tuple(sorted(milestones))
+    recipe = Recipe(lr=0.3, schedule="step", warmup=0, milestones=milestones)
+    rates = [learning_rate(recipe, s, steps) for s in range(steps)]
+    wanted, passed = [], 0
+    for step in range(steps):
+        while passed < len(milestones) and step / steps >= milestones[passed] - 1e-12:
+            passed += 1
+        wanted.append(0.3 / 10**passed)
+    assert rates == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"optimizer": "lion"},
+        {"milestones": (0.5, 0.2)},
+        {"milestones": (0.0,)},
+        {"milestones": (1.0,)},
+        {"milestones": (math.nan,)},
+        {"milestones": ("half",)},
+        {"milestones": [0.5]},
+        {"label_smoothing": 1.0},
+        {"label_smoothing": -0.1},
+        {"accumulate": 0},
+        {"accumulate": 65},
+        {"ema": 1.0},
+        {"ema": -0.1},
+        {"precision": "tf32"},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_the_newer_fields_refuse_nonsense_too(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError) as caught:
+        Recipe(**wrong)
+    assert str(caught.value).startswith(f"{name}={value!r}: must be ")
+
+
+def test_a_recipe_survives_json_and_an_older_one_means_the_defaults():
+    recipe = replace(QUICK, milestones=(0.3, 0.6), optimizer="adamw", ema=0.9, augment=())
+    plain = json.loads(json.dumps(asdict(recipe)))
+    assert from_plain(plain) == recipe and differences(plain, recipe) == []
+    new = ("optimizer", "decay_norm_bias", "milestones", "label_smoothing")
+    new += ("accumulate", "ema", "compile")
+    older = {k: v for k, v in json.loads(json.dumps(asdict(QUICK))).items() if k not in new}
+    assert from_plain(older) == QUICK and differences(older, QUICK) == []
+    assert len(differences(older, recipe)) == 3  # milestones, optimizer, ema
+
+
+def test_every_field_that_differs_is_named_once():
+    other = {
+        "epochs": 3,
+        "batch_size": 8,
+        "lr": 0.5,
+        "momentum": 0.5,
+        "nesterov": False,
+        "weight_decay": 0.5,
+        "schedule": "step",
+        "warmup": 0.5,
+        "augment": ("flip",),
+        "valid": 0.5,
+        "precision": "bf16",
+        "channels_last": True,
+        "seed": 5,
+        "optimizer": "adam",
+        "decay_norm_bias": False,
+        "milestones": (0.2,),
+        "label_smoothing": 0.5,
+        "accumulate": 2,
+        "ema": 0.5,
+        "compile": True,
+    }
+    assert list(other) == [f.name for f in fields(Recipe)]
+    for name, value in other.items():
+        lines = differences(asdict(QUICK), replace(QUICK, **{name: value}))
+        assert lines == [f"{name}: {getattr(QUICK, name)!r} there, {value!r} now"]
+    assert differences(asdict(QUICK) | {"depth": 5}, QUICK) == ["depth: unknown here"]
+
+
+# --- a warm start
+
+
+def start(model, colours, recipe=QUICK, **more):
+    return fit_and_test(model, colours, recipe, model="resnet20", quiet=True, **more)
+
+
+def test_a_warm_start_takes_the_weights_and_nothing_else(colours, tmp_path):
+    """The same as a net that has these weights by itself: a new optimiser, any other recipe."""
+    start(net(), colours, replace(QUICK, momentum=0.9), out=tmp_path)
+    for name in ("best.pt", "last.pt"):
+        path = tmp_path / name
+        before = path.read_bytes()
+        given = net(seed=7)
+        given.load_state_dict(checkpoint.load(path)[0])
+        recipe = replace(QUICK, epochs=1, lr=0.001, optimizer="adamw", batch_size=10, seed=4)
+        alone, _ = start(given, colours, recipe)
+        warm, record = start(net(seed=8), colours, recipe, init_from=path)
+        assert same(alone.last, warm.last) and alone.history[0]["lr"] < 0.001
+        assert record["init_from"] == checkpoint.fingerprint(checkpoint.load(path)[0])
+        assert path.read_bytes() == before and record["resumed"] == []
+    assert "init_from" not in start(net(), colours)[1]
+
+
+def test_a_warm_start_that_does_not_fit_names_the_weights(colours, tmp_path):
+    checkpoint.save(tmp_path / "other.pt", net(num_classes=5).state_dict(), {})
+    with pytest.raises(CheckpointError, match=r"other.pt does not fit.*fc\.weight \(file \(5, 8\)"):
+        start(net(), colours, init_from=tmp_path / "other.pt")
+    torch.save({"stranger": torch.ones(1)}, tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError, match=r"missing in the file.*unknown.*stranger"):
+        start(net(), colours, init_from=tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError, match="no such weights file"):
+        start(net(), colours, init_from=tmp_path / "nothing.pt")
+
+
+@pytest.mark.parametrize(("pieces", "next_"), [(1, 2), (2, 4)])
+def test_the_memory_message_names_what_can_be_tried(parts, pieces, next_):
+    class Large(Linear):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with pytest.raises(TrainingError) as caught:
+        run(Large(), parts, replace(QUICK, accumulate=pieces))
+    text = str(caught.value)
+    assert "batch_size=16; try 8 " in text and f"accumulate={next_} " in text and "\n" not in text

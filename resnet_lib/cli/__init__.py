@@ -9,6 +9,7 @@ import torch
 
 from .. import data as data_module
 from .. import train
+from ..runs import commands as runs
 from . import training, using
 
 EXAMPLES = """\
@@ -20,15 +21,19 @@ examples:
   python -m resnet_lib predict cat.jpg                      (the book's own small net)
   python -m resnet_lib predict cat.jpg --weights runs/out/mine/best.pt --figure cat.png
   python -m resnet_lib summary resnet50 --input 3 224 224
+  python -m resnet_lib runs                                 (the book's recorded experiments)
 """
 PIP_NAMES = {"sklearn": "scikit-learn", "PIL": "pillow"}  # where they differ from the module's
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 2 bad input (explained in one message)."""
+    """Run one command; returns the exit status: 0 done, 2 bad input (explained in one message).
+
+    1: `runs` found a record that is not good, or a run failed.
+    """
     arguments = build_parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        status = arguments.run(arguments)
         sys.stdout.flush()  # here, so that a reader who has left is noticed here
     except BrokenPipeError:  # | head
         with suppress(OSError):  # what is still in the buffer must not fail again at the end
@@ -42,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; what was saved stays as it is", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def explain(error: Exception) -> str:
@@ -52,7 +57,7 @@ def explain(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
     if isinstance(error, ImportError):
         name = (error.name or "").split(".")[0]
-        if name in ("", __package__):
+        if name in ("", __package__.split(".")[0]):
             return ""
         return f"{first}; install it with pip install {PIP_NAMES.get(name, name)}"
     # The processor's memory is reported by torch as a bare RuntimeError.
@@ -72,4 +77,5 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     training.add(commands)
     using.add(commands)
+    runs.add(commands)
     return parser

@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -102,11 +103,16 @@ def _words(text: str) -> tuple:
 def run_train(a: argparse.Namespace) -> None:
     """The `train` command."""
     out = Path(a.out).expanduser()
-    if not (a.overwrite or a.resume) and any((out / name).exists() for name in WRITTEN):
-        raise FileExistsError(
-            f"{out} already holds a run; name another folder with --out, go on with it with "
-            "--resume, or add --overwrite"
-        )
+    copy_to = Path(a.copy_to).expanduser() if a.copy_to else None
+    if copy_to is not None and copy_to.resolve() == out.resolve():
+        raise ValueError(f"--copy-to {copy_to}: is the folder of --out itself; name another one")
+    folders = [out] if copy_to is None else [out, copy_to]
+    for folder in () if a.overwrite or a.resume else folders:
+        if any((folder / name).exists() for name in WRITTEN):
+            raise FileExistsError(
+                f"{folder} already holds a run; name another folder, go on with it with --resume, "
+                "or add --overwrite"
+            )
     if a.threads is not None:
         if a.threads < 1:
             raise ValueError("--threads must be at least 1")
@@ -129,12 +135,19 @@ def run_train(a: argparse.Namespace) -> None:
             raise ValueError(
                 f"--option {name}={options[name]}: {data.name} has {has}; leave it out"
             )
+    if a.init_from:  # now, before an old run is removed
+        checkpoint.load_weights(net, checkpoint.load(a.init_from)[0], a.init_from)
+        if a.overwrite and Path(a.init_from).resolve().parent in [f.resolve() for f in folders]:
+            raise ValueError(f"--init-from {a.init_from}: --overwrite would remove it; copy it")
     prepare_folder(out, keep=a.resume)
+    if copy_to is not None and a.overwrite:
+        with suppress(OSError):  # as every copy: what fails there is no reason to stop
+            prepare_folder(copy_to, keep=False)
     print(f"data     {data.name}: {len(data.train)} training and {len(data.test)} test pictures")
     print(f"classes  {', '.join(f'{i} {c}' for i, c in enumerate(data.classes))}")
     print(f"net      {a.model}, {measure.count_parameters(net):,} parameters")
     print(f"device   {records.device_name(device)}, {torch.get_num_threads()} threads", flush=True)
-    how = {"resume": a.resume, "init_from": a.init_from, "copy_to": a.copy_to}
+    how = {"resume": a.resume, "init_from": a.init_from, "copy_to": copy_to}
     _, record = train.fit_and_test(
         net, data, recipe, model=a.model, options=options, device=device, out=out, **how
     )

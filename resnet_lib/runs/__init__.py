@@ -1,0 +1,1 @@
+"""The recorded runs: what is wanted, what is recorded, and making the rest."""
