@@ -40,7 +40,7 @@ def start(chapter: str) -> Here:
         raise ValueError(f"RESNET_LIB_SIZE={size!r}: choose one of {', '.join(SIZES)}")
     device = torch.device("cuda" if gpu else "cpu")
     threads = torch.get_num_threads()
-    name = torch.cuda.get_device_name() if gpu else f"CPU, {threads} threads"
+    name = torch.cuda.get_device_name() if gpu else f"CPU, {threads} thread{'s' * (threads > 1)}"
     about = json.loads((files("resnet_lib") / "assets/chapters.json").read_text())[chapter]
     print(f"Runs on: {name}   torch {torch.__version__}   size: {size}")
     print(f"Data:    {about['data']}")
