@@ -176,7 +176,7 @@ def test_resumed_after_any_epoch_it_is_the_same_run_bit_for_bit(options):
 
 
 @pytest.mark.long
-@settings(max_examples=150, **SLOW)
+@settings(max_examples=100, **SLOW)
 @given(st.fixed_dictionaries(OPTIONS))
 def test_resumed_with_many_more_options(options):
     every_epoch(**options)
@@ -276,7 +276,7 @@ def copies_equal(out, copy) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("runs", [1, pytest.param(30, marks=pytest.mark.long)])
+@pytest.mark.parametrize("runs", [1, pytest.param(12, marks=pytest.mark.long)])
 def test_kill_9_at_any_moment(tmp_path, runs):
     chance, states, kills = random.Random(runs), set(), 0
     for number in range(runs):
@@ -318,14 +318,16 @@ def test_kill_9_at_any_moment(tmp_path, runs):
 
 
 ONCE = """
-import sys
+import os, sys
 sys.path[:0] = sys.argv[3:]
 import torch
 import test_resume as t
 
 torch.set_num_threads(1)
+t.run(t.Net(), t.KILLED)  # what is imported late is imported now
 print("ready", flush=True)
 t.run(t.Net(), t.KILLED, out=sys.argv[1], copy_to=sys.argv[2], resume=True)
+os._exit(0)  # torch takes its time to leave
 """
 
 
@@ -333,11 +335,11 @@ t.run(t.Net(), t.KILLED, out=sys.argv[1], copy_to=sys.argv[2], resume=True)
 def test_kill_9_of_processes_that_share_nothing(tmp_path):
     out, copy, chance = tmp_path / "run", tmp_path / "copy", random.Random(1)
     kills = 0
-    for _ in range(40):
+    for attempt in range(40):
         child = python(ONCE, out, copy)
         assert child.stdout.readline() == "ready\n"
         with suppress(subprocess.TimeoutExpired):
-            child.wait(chance.uniform(0.02, 0.2))
+            child.wait(chance.uniform(0.02, 0.15 + 0.02 * attempt))
         child.kill()
         status = child.wait()
         child.stdin.close()
