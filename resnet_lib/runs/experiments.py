@@ -63,13 +63,8 @@ class Experiment:
             "std": (_numbers(self.std, self.data), "a number for each channel"),
             "start": (self.start in STARTS, f"one of {', '.join(STARTS[1:])}"),
             "options": (_is(dict, self.options), "a table of options of ResNet"),
-            "seeds": (
-                self.seeds
-                and all(type(s) is int and s >= 0 for s in self.seeds)
-                and len(set(self.seeds)) == len(self.seeds),
-                "a list of different whole numbers",
-            ),
-            "chapters": (all(_is(str, c) for c in self.chapters), "a list of chapter numbers"),
+            "seeds": (_list(self.seeds, int) and self.seeds, "a list of whole numbers"),
+            "chapters": (_list(self.chapters, str), "a list of chapter numbers, in quotes"),
             "keep_weights": (_is(bool, self.keep_weights), "true or false"),
         }
         for key, (fine, words) in wanted.items():
@@ -172,12 +167,17 @@ def _is(kind: type, value) -> bool:
     return isinstance(value, kind)
 
 
+def _list(value, kind: type) -> bool:
+    """A list, by now a tuple, of different values of one kind."""
+    fine = isinstance(value, tuple) and all(type(v) is kind for v in value)
+    return fine and len(set(value)) == len(value)
+
+
 def _count(value) -> bool:
     return value is None or (type(value) is int and value > 0)
 
 
 def _numbers(value, data: str) -> bool:
-    if value is None:
-        return True
     channels = PICTURES[data][1][0] if data in PICTURES else 0
-    return len(value) == channels and all(type(v) is float and v >= 0 for v in value)
+    fine = isinstance(value, tuple) and all(type(v) is float and v > 0 for v in value)
+    return value is None or (fine and len(value) == channels)

@@ -42,6 +42,8 @@ def read_manifest(path: str | Path) -> list[Experiment]:
         _all_different(found)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    except (AttributeError, KeyError, TypeError) as error:  # a table where a list should be, ...
+        raise ValueError(f"{path}: not of the form that a manifest has ({error})") from None
     return found
 
 

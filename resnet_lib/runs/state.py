@@ -68,24 +68,25 @@ def all_runs(where: Places) -> list[Run]:
 
 
 def chosen(runs: list[Run], names: list[str] = (), tier: int | None = None) -> list[Run]:
-    """Those with one of these names (of a run, an experiment or a study) and of that tier.
+    """Those with one of these names (of a run, an experiment, a family, a study) and of that tier.
 
     Raises:
         ValueError: for a name that nothing has.
     """
 
-    def named(run: Run) -> set[str]:
-        return {run.name, run.experiment.name, run.experiment.study}
+    def called(run: Run, name: str) -> bool:
+        return run.name == name or run.name.startswith(f"{name}-")
 
-    known = set().union(*map(named, runs)) - {""}
-    if unknown := [name for name in names if name not in known]:
-        near = [k for k in sorted(known) if unknown[0] in k][:8]
-        hint = f"; there is {', '.join(near)}" if near else ""
-        raise ValueError(f"no run, experiment or study is called {unknown[0]!r}{hint}")
+    for name in names:
+        if not any(called(run, name) for run in runs):
+            near = dict.fromkeys(r.experiment.name for r in runs if name in r.name)
+            hint = f"; there is {', '.join([*near][:8])}" if near else ""
+            raise ValueError(f"no run, experiment, family or study is called {name!r}{hint}")
     return [
         run
         for run in runs
-        if (not names or named(run) & set(names)) and tier in (None, run.experiment.tier)
+        if tier in (None, run.experiment.tier)
+        and (not names or any(called(run, name) for name in names))
     ]
 
 

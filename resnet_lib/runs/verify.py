@@ -100,7 +100,7 @@ def publish(folder: Path, runs: list[Run], where: Places, overwrite: bool = Fals
     wrong = [f"{p.name}: {text}" for p in paths for text in problems(p, runs, where)]
     for path in paths if not (overwrite or wrong) else []:
         old = where.published / path.name
-        if old.is_file() and configuration(records.read(old)) != configuration(records.read(path)):
+        if old.is_file() and _configuration(old) != _configuration(path):
             wrong.append(f"{path.name}: would replace another configuration; add --overwrite")
     if wrong:
         raise ValueError("nothing was published:\n  " + "\n  ".join(wrong))
@@ -115,3 +115,10 @@ def publish(folder: Path, runs: list[Run], where: Places, overwrite: bool = Fals
         write_atomic(where.published / path.name, text.encode())
         copies.append(where.published / path.name)
     return copies
+
+
+def _configuration(path: Path) -> dict | None:
+    try:
+        return configuration(records.read(path))
+    except (ValueError, KeyError, TypeError):
+        return None  # not even that: a good record is no replacement for it without a word

@@ -3,18 +3,17 @@
 import json
 import os
 import shutil
-import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from .. import data as data_module
-from .. import train
+from .. import records, train
 from ..checkpoint import save, write_atomic
 from .experiments import Experiment, Run
 from .fingerprint import cached
-from .state import Places, differences
+from .state import Places, stale
 
 FAILED = "failed.txt"
 
@@ -32,15 +31,15 @@ def do(run: Run, out: Path, where: Places, *, device: str, beside: int = 1) -> d
     e, folder, path = run.experiment, out / run.name, record_path(out, run)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        if (record := finished(out, run)) is None:
+        if (record := finished(out, run, where)) is None:
             for half_written in folder.glob(".*.part"):
                 half_written.unlink()
             (folder / FAILED).unlink(missing_ok=True)
             _same_configuration(folder / "configuration.json", run)
-            marks = cached(e, where.cache)
             data = pictures(e)
-            net = e.build(run.seed)
             try:
+                marks = cached(e, where.cache)
+                net = e.build(run.seed)
                 result, record = train.fit_and_test(
                     net,
                     data,
@@ -69,13 +68,12 @@ def record_path(out: Path, run: Run) -> Path:
     return out / "records" / f"{run.name}.json"
 
 
-def finished(out: Path, run: Run) -> dict | None:
-    """The run's record in `out` if there is one, and it was made with this configuration."""
-    try:
-        record = json.loads(record_path(out, run).read_text(encoding="utf-8"))
-        return None if differences(record, run) else record
-    except (OSError, ValueError, KeyError, TypeError):
+def finished(out: Path, run: Run, where: Places) -> dict | None:
+    """The run's record in `out` if there is one, and it is not stale."""
+    path = record_path(out, run)
+    if not path.is_file() or stale(path, run, where):
         return None
+    return records.read(path)
 
 
 def pictures(e: Experiment) -> data_module.Data:
@@ -97,7 +95,8 @@ def stop_with_parent() -> None:
     """
 
     def watch():
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not sys.stdin: its lock would be held when Python ends
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from .state import ROOT, Places
 LARGE = 5e6  # parameters; nets with more than that share a GPU with few others
 AT_ONCE = {"small": 10, "large": 4}  # runs that together keep one GPU busy
 SHARES = 20  # of one GPU: a small net takes 2, a large one 5
+
+
+def say(line: str) -> None:
+    """Print at once, also into a file: it may be all that is left in the end."""
+    print(line, flush=True)
 
 
 @dataclass
@@ -50,42 +56,38 @@ class Summary:
         return "\n".join(lines)
 
 
+@dataclass
 class Queue:
     """Works through `runs` in their order; see `work_off`.
 
     `jobs` runs at once (default: on a GPU as many as keep it busy, but no more than there are
     CPU cores; on a CPU one), each with `threads` CPU threads. A run that failed before is left
-    out, unless `again`.
+    out, unless `again`. `say` is told a line for each run.
     """
 
-    def __init__(
-        self,
-        runs: list[Run],
-        out: Path,
-        where: Places,
-        *,
-        gpu: bool = False,
-        minutes: float | None = None,
-        jobs: int | None = None,
-        threads: int | None = None,
-        again: bool = False,
-        say=print,
-    ):
-        self.out, self.where, self.gpu, self.say = out, where, gpu, say
-        self.jobs, self.cores = jobs, cpu_cores()
-        self.threads = threads
-        self.summary, self.running, self.pace = Summary(), [], {}
-        self.began = time.monotonic()
+    runs: list[Run]
+    out: Path
+    where: Places
+    gpu: bool = False
+    minutes: float | None = None
+    jobs: int | None = None
+    threads: int | None = None
+    again: bool = False
+    say: Callable = say
+
+    def __post_init__(self):
+        self.summary, self.running, self.pace, self.cores = Summary(), [], {}, cpu_cores()
         # The workers are ended a little before the time is over, so that all is said in time.
-        margin = min(5.0, 6.0 * (minutes or 0))
-        self.deadline = self.began + 60 * minutes - margin if minutes else float("inf")
+        margin = min(5.0, 6.0 * (self.minutes or 0))
+        left = 60 * self.minutes - margin if self.minutes else float("inf")
+        self.deadline = time.monotonic() + left
         self.waiting = []
-        for run in runs:
-            failed = out / run.name / work.FAILED
-            if work.finished(out, run) is not None:
-                shutil.rmtree(out / run.name, ignore_errors=True)
+        for run in self.runs:
+            failed = self.out / run.name / work.FAILED
+            if work.finished(self.out, run, self.where) is not None:
+                shutil.rmtree(self.out / run.name, ignore_errors=True)
                 self.summary.recorded.append(run.name)
-            elif failed.is_file() and not again:
+            elif failed.is_file() and not self.again:
                 self.summary.failed[run.name] = failed.read_text(encoding="utf-8").strip()
             else:
                 self.waiting.append(run)
@@ -125,11 +127,12 @@ class Queue:
     def _start_what_fits(self) -> None:
         left = self.deadline - time.monotonic()
         for run in list(self.waiting):
+            if len(self.running) >= (self.jobs or (self.cores if self.gpu else 1)):
+                return
             large = _large(run)
             taken = sum(SHARES // AT_ONCE["large" if j.large else "small"] for j in self.running)
             share = SHARES // AT_ONCE["large" if large else "small"]
-            full = len(self.running) >= self.at_once(large)
-            if full or (self.jobs is None and self.running and taken + share > SHARES):
+            if self.jobs is None and self.running and taken + share > SHARES:
                 return  # in order: a small one does not overtake
             before = _epochs_done(self.out / run.name)
             estimate = self.pace.get(_kind(run), 0.0) * (run.recipe.epochs - before)
@@ -163,7 +166,7 @@ class Queue:
             self._close(job)
             name, seconds = job.run.name, time.monotonic() - job.began
             folder = self.out / name
-            if (record := work.finished(self.out, job.run)) is not None:
+            if (record := work.finished(self.out, job.run, self.where)) is not None:
                 self.summary.recorded.append(name)
                 epochs = max(1, job.run.recipe.epochs - job.epochs_before)
                 self.pace[_kind(job.run)] = seconds / epochs
@@ -198,21 +201,18 @@ def bring(source: Path, out: Path) -> None:
     """
     if not source.is_dir():
         raise FileNotFoundError(f"--continue {source}: there is no such folder")
-    for path in sorted(source.rglob("*")):
+    folders = [p.parent for p in source.glob("*/configuration.json")]
+    for path in folders + [*source.glob("records/*.json"), *source.glob("weights/*")]:
         target = out / path.relative_to(source)
-        is_run = path.is_dir() and path.parent == source and (path / "configuration.json").is_file()
-        if is_run and not target.exists():
-            beside = target.with_name(f".{target.name}.part")
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            for file in filter(Path.is_file, path.iterdir()):
-                shutil.copyfile(file, beside / file.name)  # without the mode: it must be writable
-            beside.rename(target)
-        elif path.is_file() and path.parent.name in ("records", "weights") and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            beside = target.with_name(f".{target.name}.part")
-            shutil.copyfile(path, beside)
-            beside.rename(target)
+        if target.exists():
+            continue
+        beside = target.with_name(f".{target.name}.part")
+        shutil.rmtree(beside, ignore_errors=True)
+        for file in [p for p in path.iterdir() if p.is_file()] if path.is_dir() else [path]:
+            copy = beside / file.name if path.is_dir() else beside
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)  # without the mode: it must be writable
+        beside.rename(target)
 
 
 def _kind(run: Run) -> str:
