@@ -31,7 +31,8 @@ def test_on_a_cpu(capsys):
     here = lab.start("05")
     said = capsys.readouterr().out
     threads = torch.get_num_threads()
-    assert f"Runs on: CPU, {threads} thread{'s' * (threads > 1)}   torch {torch.__version__}   size: quick" in said
+    name = f"CPU, {threads} thread{'s' * (threads > 1)}"
+    assert f"Runs on: {name}   torch {torch.__version__}   size: quick" in said
     assert "Data:    shapes10" in said and "Time:    " in said
     assert here.device == torch.device("cpu") and here.size == "quick"
     assert here.precision in ("fp32", "bf16") and "GPU" not in said
