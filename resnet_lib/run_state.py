@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,8 +81,10 @@ def repair(
     A crash may have come between two of them, and one may be broken. A broken `last.pt` must not
     stay: the next `keep` would put it in the place of a whole `last.previous.pt`.
     """
-    for left in out.glob(".*.part"):  # of processes that were killed
-        left.unlink(missing_ok=True)
+    for folder in filter(None, (out, copy_to)):
+        with suppress(OSError):  # a Drive may not allow it
+            for left in folder.glob(".*.part"):  # of processes that were killed
+                left.unlink(missing_ok=True)
     if found != out / LAST:
         checkpoint.write_atomic(out / LAST, found.read_bytes())
     checkpoint.write_atomic(out / HISTORY, json.dumps(result.history, indent=1).encode())

@@ -87,8 +87,7 @@ def fit(
     Raises:
         TrainingError: if the loss or a weight is no longer finite, or the memory is too small.
             The net then has the weights of the last whole epoch.
-        CheckpointError: if the run to go on with has another configuration, or no file of it
-            can be read.
+        CheckpointError: if the run to go on with has another configuration, or is not readable.
         ValueError: if a label does not fit the net's number of classes.
     """
     device = torch.device(device)
@@ -220,6 +219,7 @@ def fit_and_test(
         CheckpointError: if the file to start from does not fit the net; otherwise as `fit`.
     """
     if torch.device(device).type == "cuda":
+        torch.cuda.init()  # the next call does not do that by itself for "cuda:0"
         torch.cuda.reset_peak_memory_stats(device)
     train, valid = split_validation(data.train, recipe.valid, recipe.seed)
     meta = records.describe(data, model, options or {})

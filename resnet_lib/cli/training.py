@@ -147,6 +147,10 @@ def run_train(a: argparse.Namespace) -> None:
     print(f"classes  {', '.join(f'{i} {c}' for i, c in enumerate(data.classes))}")
     print(f"net      {a.model}, {measure.count_parameters(net):,} parameters")
     print(f"device   {records.device_name(device)}, {torch.get_num_threads()} threads", flush=True)
+    if a.resume and not any((f / LAST).is_file() for f in folders):
+        print(
+            f"resume   no {LAST} in {' or '.join(map(str, folders))}: a new run begins", flush=True
+        )
     how = {"resume": a.resume, "init_from": a.init_from, "copy_to": copy_to}
     _, record = train.fit_and_test(
         net, data, recipe, model=a.model, options=options, device=device, out=out, **how

@@ -27,9 +27,15 @@ def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
         raise ValueError(f"pictures have shape {tuple(x.shape)}; wanted {wanted}{hint}")
     if len(mean) != len(std) or min(std) <= 0:
         raise ValueError(f"mean {mean} and std {std}: wanted equal lengths, and every std above 0")
-    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (mean, std))
-    scale, shift = (v.to(x.device, torch.float32) for v in (1 / (255 * std), mean / std))
+    scale, shift = _line(mean, std, x.device)
     return x.float().mul_(scale).sub_(shift)
+
+
+def _line(mean: Sequence[float], std: Sequence[float], device) -> tuple[Tensor, Tensor]:
+    """Factor and offset of each channel, (C, 1, 1), computed in double precision."""
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (mean, std))
+    scale, shift = (v.to(device, torch.float32) for v in (1 / (255 * std), mean / std))
+    return scale, shift
 
 
 class Loader:
@@ -88,7 +94,8 @@ class Loader:
         self.x = split.x if isinstance(split.x, Files) else split.x.to(device)
         self.y = split.y.to(device)
         self.workers = min(8, cores()) if workers is None else workers
-        self.mean, self.std = tuple(mean), tuple(std)
+        # On the device from the start: copied there in each step, they would make a GPU wait.
+        self._scale, self._shift = _line(mean, std, self.y.device)
         self.batch_size, self.augment, self.shuffle = batch_size, augment, shuffle
         self.seed, self.pad, self.channels_last = seed, pad, channels_last
         self.device = self.y.device
@@ -127,7 +134,7 @@ class Loader:
         for index, x in zip(batches, pixels, strict=True):
             if self.augment:
                 x = self._cut(x, offset[index], flip[index])
-            x = normalise(x, self.mean, self.std)
+            x = x.float().mul_(self._scale).sub_(self._shift)
             layout = torch.channels_last if self.channels_last else torch.contiguous_format
             yield x.contiguous(memory_format=layout), self.y[index]
 

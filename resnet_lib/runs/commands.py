@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -104,8 +106,9 @@ def run_run(a: argparse.Namespace) -> int:
         raise ValueError("--gpu: torch sees no GPU here; leave it out to run on the CPU")
     if not (a.names or a.pending or a.tier is not None):
         raise ValueError("say which runs: names, --tier, or --pending")
-    where = places(a.manifest)
+    began, where = time.monotonic(), places(a.manifest)
     out = Path(a.out or where.manifest.parent).expanduser().absolute()
+    where = replace(where, out=out if a.out else None)
     if a.data:
         os.environ["RESNET_LIB_DATA"] = str(Path(a.data).expanduser().absolute())
     runs = chosen(all_runs(where), a.names, a.tier)
@@ -122,7 +125,7 @@ def run_run(a: argparse.Namespace) -> int:
     if a.source:
         workers.bring(Path(a.source).expanduser(), out)
     options = {"gpu": a.gpu, "minutes": a.minutes, "jobs": a.jobs, "threads": a.threads}
-    queue = workers.Queue(runs, out, where, again=bool(a.names), **options)
+    queue = workers.Queue(runs, out, where, began=began, again=bool(a.names), **options)
     # Once, before several processes would decode the same pictures.
     for experiment in {run.experiment.data: run.experiment for run in queue.waiting}.values():
         work.pictures(experiment)

@@ -21,6 +21,7 @@ class Places:
 
     manifest: Path
     published: Path
+    out: Path | None = None  # where a call of `run` writes; the checkout may be read-only
 
     @property
     def new(self) -> Path:
@@ -29,7 +30,7 @@ class Places:
     @property
     def cache(self) -> Path:
         """Fingerprints computed before; git ignores the folder."""
-        return self.manifest.parent / "out" / "fingerprints.json"
+        return (self.out or self.manifest.parent / "out") / "fingerprints.json"
 
 
 @dataclass(frozen=True)

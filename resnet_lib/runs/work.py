@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from .. import data as data_module
 from .. import records, train
 from ..checkpoint import save, write_atomic
@@ -51,7 +53,9 @@ def do(run: Run, out: Path, where: Places, *, device: str, beside: int = 1) -> d
                     resume=True,
                 )
             except train.TrainingError as error:
-                write_atomic(folder / FAILED, f"{error}\n".encode())
+                # No memory: that may be the neighbours' doing, and the next call tries again.
+                if not isinstance(error.__context__, torch.OutOfMemoryError):
+                    write_atomic(folder / FAILED, f"{error}\n".encode())
                 raise
             about = {"experiment": e.name, "tier": e.tier, "start": e.start, "picked": e.picked()}
             record = about | record | {"fingerprint": marks, "concurrent_jobs": beside}

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from .state import ROOT, Places
 
 LARGE = 5e6  # parameters; nets with more than that share a GPU with few others
 AT_ONCE = {"small": 10, "large": 4}  # runs that together keep one GPU busy
+COPIED = ("records/*.json", "weights/*", "fingerprints.json")
 SHARES = 20  # of one GPU: a small net takes 2, a large one 5
 
 
@@ -72,6 +74,7 @@ class Queue:
     minutes: float | None = None
     jobs: int | None = None
     threads: int | None = None
+    began: float = field(default_factory=time.monotonic)
     again: bool = False
     say: Callable = say
 
@@ -80,7 +83,7 @@ class Queue:
         # The workers are ended a little before the time is over, so that all is said in time.
         margin = min(5.0, 6.0 * (self.minutes or 0))
         left = 60 * self.minutes - margin if self.minutes else float("inf")
-        self.deadline = time.monotonic() + left
+        self.deadline = self.began + left
         self.waiting = []
         for run in self.runs:
             failed = self.out / run.name / work.FAILED
@@ -168,16 +171,21 @@ class Queue:
             folder = self.out / name
             if (record := work.finished(self.out, job.run, self.where)) is not None:
                 self.summary.recorded.append(name)
-                epochs = max(1, job.run.recipe.epochs - job.epochs_before)
-                self.pace[_kind(job.run)] = seconds / epochs
+                # The epochs' own time: starting up would weigh too much in a run nearly done.
+                rows = record["history"][job.epochs_before :]
+                if rows:
+                    self.pace[_kind(job.run)] = sum(r["seconds"] for r in rows) / len(rows)
                 accuracy = record["test"]["last"]["accuracy"]
                 self.say(f"recorded  {name:<34} test {accuracy:5.2f} %  {seconds:6.1f} s")
             elif ended:
                 self.summary.unfinished.append(name)
             else:
                 source = folder / (work.FAILED if (folder / work.FAILED).is_file() else "log.txt")
-                lines = source.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                why = lines[-1] if lines else f"exit status {job.process.returncode}"
+                text = (
+                    source.read_text(encoding="utf-8", errors="replace") if source.is_file() else ""
+                )
+                why = (text.strip().splitlines() or ["nothing was said"])[-1]
+                why += f" (exit status {job.process.returncode})"
                 self.summary.failed[name] = why
                 self.say(f"failed    {name:<34} {why}")
 
@@ -202,7 +210,8 @@ def bring(source: Path, out: Path) -> None:
     if not source.is_dir():
         raise FileNotFoundError(f"--continue {source}: there is no such folder")
     folders = [p.parent for p in source.glob("*/configuration.json")]
-    for path in folders + [*source.glob("records/*.json"), *source.glob("weights/*")]:
+    single = [p for pattern in COPIED for p in source.glob(pattern)]
+    for path in folders + single:
         target = out / path.relative_to(source)
         if target.exists():
             continue
@@ -230,7 +239,11 @@ def _epochs_done(folder: Path) -> int:
 
 
 def _large(run: Run) -> bool:
-    e = run.experiment
+    return _parameters(run.experiment.model, json.dumps(run.experiment.all_options)) > LARGE
+
+
+@cache
+def _parameters(model: str, options: str) -> int:
     with torch.device("meta"):
-        net = create(e.model, **e.all_options)
-    return sum(p.numel() for p in net.parameters()) > LARGE
+        net = create(model, **json.loads(options))
+    return sum(p.numel() for p in net.parameters())

@@ -44,6 +44,7 @@ WRONG = [
     ),
     (1, STEPS.format(352, 10_560, 128, 1584), ["last batch: 128", "what is left?"]),
     (1, STEPS.format(352, 10_560, 72, 53), ["highest rate: 53", "share of the whole run"]),
+    (1, STEPS.format(352, 10_560, 72, 1583), ["highest rate: 1583", "still the warm-up"]),
     (2, rate(rise="peak * step / warm"), ["arguments (0, 100, 0.1, 20)", "returns 0.0"]),
     (2, rate(time="step / steps"), ["arguments (20, 100, 0.1, 20)", "expected: 0.1"]),
     (2, rate(fall="peak * (1 - t)"), ["not yet", "arguments (99, 100, 0.1, 20)"]),
