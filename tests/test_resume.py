@@ -278,7 +278,7 @@ def copies_equal(out, copy) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("runs", [1, pytest.param(12, marks=pytest.mark.long)])
 def test_kill_9_at_any_moment(tmp_path, runs):
-    chance, states, kills = random.Random(runs), set(), 0
+    chance, states, kills, late = random.Random(runs), set(), 0, 0
     for number in range(runs):
         out, copy = tmp_path / f"{number}", tmp_path / f"{number} copy"
         parent = python(FORKING, out, copy)
@@ -311,10 +311,15 @@ def test_kill_9_at_any_moment(tmp_path, runs):
         files_as_whole(out, tmp_path / "whole")
         copies_equal(out, copy)
         resumed = load_training(out / "last.pt")[2]["resumed"]
-        assert resumed == sorted(resumed) and resumed, "no kill came after the first epoch"
+        assert resumed == sorted(resumed)
+        late += bool(resumed)
         assert equal(load(out / "last.pt")[0], result.last)
-    assert kills >= 3 * runs and "part" in states, (kills, states)
-    assert runs < 10 or "between" in states
+    if runs > 1:  # one run may be lucky; so many may not
+        assert kills >= 3 * runs and late >= runs / 2 and {"part", "between"} <= states, (
+            kills,
+            late,
+            states,
+        )
 
 
 ONCE = """

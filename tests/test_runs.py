@@ -382,8 +382,7 @@ def here(recorded, tmp_path):
     path = write(tmp_path)
     shutil.copytree(recorded[1] / "records", tmp_path / "records")
     (tmp_path / "out").mkdir()
-    store = recorded[0].parent / "out" / "fingerprints.json"
-    shutil.copy(store, tmp_path / "out")
+    shutil.copy(recorded[1] / "fingerprints.json", tmp_path / "out")
     return path
 
 
@@ -392,7 +391,8 @@ def test_run_writes_records_and_cleans_up(recorded):
     runs = state.all_runs(state.places(path))
     assert [len(re.findall(rf"^recorded  {run.name} ", said, re.M)) for run in runs] == [1, 1, 1]
     assert re.search(r"^recorded +3$", said, re.M) and re.search(r"^pending +0$", said, re.M)
-    assert sorted(p.name for p in out.iterdir()) == ["records"]  # no checkpoints are left
+    left = sorted(p.name for p in out.iterdir())
+    assert left == ["fingerprints.json", "records"]  # no checkpoints
     for run in runs:
         text = (out / "records" / f"{run.name}.json").read_text()
         record = json.loads(text)
