@@ -8,6 +8,7 @@ without it (Colab, Jupyter). Alt text is required; a caption is shown below the 
 import hashlib
 import html
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -92,6 +93,7 @@ def drawing(width: float = 5.2, height: float = 3.3):
 
 def to_svg(figure) -> str:
     """A matplotlib figure as themed inline SVG: page colours, no fixed size, no clashing ids."""
+    _plain_powers(figure)
     buffer = io.StringIO()
     with warnings.catch_warnings():  # the page's own fonts draw the text, Chinese too
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -110,6 +112,22 @@ def to_svg(figure) -> str:
     for name, colour in PALETTE.items():
         svg = svg.replace(colour, f"var(--rl-{name}, {colour})")
     return re.sub(r"\n\s*", "\n", svg)
+
+
+def _plain_powers(figure) -> None:
+    """Logarithmic axes say 10² in plain text: formulas are off, as class names may hold a $."""
+    from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
+
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+    def power(value: float, _) -> str:
+        exponent = round(math.log10(value)) if value > 0 else 0
+        whole = value > 0 and math.isclose(value, 10.0**exponent)
+        return f"10{str(exponent).translate(raised)}" if whole else f"{value:g}"
+
+    for axis in (a for axes in figure.axes for a in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), LogFormatterSciNotation):
+            axis.set_major_formatter(FuncFormatter(power))
 
 
 def _own_ids(svg: str, about: str) -> str:
@@ -282,8 +300,6 @@ def shape_walk(steps, *, alt: str, caption: str = "") -> Picture:
     Args:
         steps: rows with name, channels, height, width, for example from `shapes.net_shapes`.
     """
-    import math
-
     with drawing(6.4, 2.7) as figure:
         axes = figure.add_subplot()
         axes.set_axis_off()

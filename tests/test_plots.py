@@ -392,3 +392,17 @@ def test_other_layers_are_named():
             return self.drop(self.act(self.conv(x))) + x
 
     assert texts(diagram.trace(Odd(), (8, 6, 6))[0]) == ["conv 3×3, 8", "GELU", "Dropout2d"]
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_powers_of_ten_are_plain_text(axis):
+    """Formulas are off, so matplotlib's own labels would show their source."""
+
+    def draw(figure):
+        axes = figure.add_subplot()
+        axes.plot([1e-3, 1, 1e4], [1e-3, 1, 1e4])
+        axes.set(**{f"{axis}scale": "log"})
+
+    page = plots.figure(draw, alt="a line")._repr_html_()
+    assert "mathdefault" not in page
+    assert ">10⁻²<" in page and ">10⁴<" in page
