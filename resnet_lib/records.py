@@ -10,6 +10,7 @@ import sys
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from statistics import mean
 
 import torch
 
@@ -165,3 +166,14 @@ def find(name: str, folder: str | Path | None = None) -> list[dict]:
     # A longer name may begin like this one: "fix-s" and "fix".
     found = [record for record in found if record.get("experiment") == name]
     return sorted(found, key=lambda record: record["recipe"]["seed"])
+
+
+def test_accuracy(record: dict) -> float:
+    """Of the last weights, in percent: nothing was chosen to get it."""
+    return record["test"]["last"]["accuracy"]
+
+
+def spread(values: list[float], form: str = ".2f") -> str:
+    """Mean, smallest and largest: `91.20 [90.95, 91.40]`."""
+    low, middle, high = (format(f(values), form) for f in (min, mean, max))
+    return f"{middle} [{low}, {high}]"

@@ -65,6 +65,11 @@ def batch_statistics_always(s, x):
     return s.relu(out + x)
 
 
+def late_shortcut(s, x):
+    x = s.relu(s.bn1(s.conv1(x)))
+    return s.relu(s.bn2(s.conv2(x)) + x)
+
+
 def only_in_training(s, x):
     if not s.training:
         raise ValueError("only for training")
@@ -117,6 +122,33 @@ WRONG_FORWARD = {
     "a pair": (lambda s, x: (x, x), ["gives a tuple"]),
     "changes its input": (lambda s, x: s.relu(x.add_(s.branch(x))), ["in-place operation"]),
     "not a number": (lambda s, x: s.relu(s.branch(x) + x) * float("nan"), ["train mode"]),
+    "ReLU before and after the addition": (
+        lambda s, x: s.relu(s.relu(s.branch(x)) + x),
+        ["a ReLU stands before the addition as well"],
+    ),
+    "the shortcut starts too late": (late_shortcut, ["the shortcut starts behind", "input"]),
+    "subtracted": (lambda s, x: s.relu(s.branch(x) - x), ["shortcut is subtracted"]),
+    "multiplied": (lambda s, x: s.relu(s.branch(x) * x), ["paths are multiplied"]),
+    "added twice": (lambda s, x: s.relu(s.branch(x) + x + x), ["shortcut is added twice"]),
+    "the branch is lost": (lambda s, x: s.branch(x) * 0 + s.relu(x), ["only the shortcut comes"]),
+    "ReLU before BN": (
+        lambda s, x: s.relu(s.bn2(s.conv2(s.bn1(s.relu(s.conv1(x))))) + x),
+        ["bn1 gets no negative values, and should"],
+    ),
+    "dropout": (
+        lambda s, x: s.relu(F.dropout(s.branch(x), 0.5, s.training) + x),
+        ["two calls on the same pictures differ"],
+    ),
+    "a layer made in forward": (
+        lambda s, x: s.relu(nn.BatchNorm2d(8)(s.branch(x)) + x),
+        ["a BatchNorm2d runs that is no part", "make it in __init__"],
+    ),
+    "self forgotten": (lambda s, x: conv1(x), ["NameError", "self.conv1"]),  # noqa: F821
+    "x forgotten": (lambda s: s, ["TypeError", "`def forward(self, x):`"]),
+    "pooled too early": (
+        lambda s, x: s.relu(s.branch(x.mean((2, 3))) + x),
+        ["RuntimeError"],
+    ),
     "constant": (lambda s, x: torch.zeros_like(x), ["never runs in your forward"]),
     "raises": (lambda s, x: s.nothing(x), ["AttributeError", "nothing", "shape (2, 8, 6, 6)"]),
 }
@@ -153,6 +185,40 @@ class SecondReadsInput(Block):
         return self.relu(self.bn2(self.conv2(out)) + self.downsample(x))
 
 
+class InAList(Block):
+    def __init__(self):
+        super().__init__(8, 16, 2, projection(8, 16, 2))
+        self.layers = [self.conv1, nn.Conv2d(16, 16, 1)]
+
+
+class NoSuper(Block):
+    def __init__(self):
+        self.conv1 = nn.Conv2d(8, 16, 3)
+
+
+class OtherNames(nn.Module):
+    def __init__(self, stride=2):
+        super().__init__()
+        self.c1 = nn.Conv2d(8, 16, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 16, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(16)
+        self.downsample = projection(8, 16, stride)
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(F.relu(self.norm(self.c1(x)))))
+        return F.relu(out + self.downsample(x))
+
+
+class Changed(Block):
+    """A right forward, and one layer with other settings."""
+
+    def __init__(self, **layers):
+        super().__init__(8, 16, 2, projection(8, 16, 2))
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+
 def broken_init():
     raise TypeError("unexpected keyword 'strid'")
 
@@ -168,11 +234,15 @@ WRONG_BUILD = {
     ),
     "too few channels": (
         lambda: Block(8, 12, 2, projection(8, 12, 2)),
-        ["output shape: (2, 12, 3, 3)", "expected: (2, 16, 3, 3)", "how many channels leave"],
+        [
+            "output shape: (2, 12, 3, 3)",
+            "expected: (2, 16, 3, 3)",
+            "conv1: out_channels is 12, not 16",
+        ],
     ),
     "no stride": (
         lambda: Block(8, 16, 1, projection(8, 16, 1)),
-        ["(2, 16, 6, 6)", "where is the stride?"],
+        ["(2, 16, 6, 6)", "conv1: stride is 1, not 2"],
     ),
     "no BN on the shortcut": (
         lambda: Block(8, 16, 2, nn.Sequential(nn.Conv2d(8, 16, 1, 2, bias=False))),
@@ -183,6 +253,32 @@ WRONG_BUILD = {
     "inplanes instead of planes": (
         SecondReadsInput,
         ["conv2.weight: shape (16, 8, 3, 3)", "shape (16, 16, 3, 3)", "input channels differs"],
+    ),
+    "a plain list": (InAList, ["broken: layers: layers in a plain list", "nn.ModuleList"]),
+    "no super().__init__()": (NoSuper, ["while building it", "begin with super().__init__()"]),
+    "other names": (
+        OtherNames,
+        ["is called c1", "the name conv1", "is called norm", "torchvision"],
+    ),
+    "conv2 takes too many channels": (
+        lambda: Changed(conv2=nn.Conv2d(8, 16, 3, 1, 1, bias=False)),
+        ["conv2 is made for 8 channels and gets 16", "the layer before"],
+    ),
+    "BN for too few channels": (
+        lambda: Changed(bn1=nn.BatchNorm2d(8)),
+        ["bn1 is made for 8 channels and gets 16"],
+    ),
+    "another eps": (
+        lambda: Changed(bn2=nn.BatchNorm2d(16, eps=0.5)),
+        ["output in train mode", "bn2: eps is 0.5, not 1e-05"],
+    ),
+    "a dilation": (
+        lambda: Changed(conv2=nn.Conv2d(16, 16, 3, 1, 2, 2, bias=False)),
+        ["conv2: padding is 2, not 1; dilation is 2, not 1"],
+    ),
+    "no padding": (
+        lambda: Changed(conv1=nn.Conv2d(8, 16, 3, 2, bias=False)),
+        ["must match the size"],
     ),
     "error in __init__": (broken_init, ["while building it", "unexpected keyword 'strid'"]),
     "a list": (lambda: [Block(8, 16, 2)], ["got a list", "nn.Sequential(*blocks)"]),
@@ -253,7 +349,7 @@ def make_stage(inplanes, planes, blocks, stride):
                     for k in range(3)
                 ]
             ),
-            ["where is the stride? Only the first block of a stage strides"],
+            ["1.conv1: stride is 2, not 1; only the first block of a stage strides"],
         ),
         (
             lambda: nn.ModuleList([Block()]),
@@ -291,7 +387,7 @@ def test_a_whole_net():
     text = repr(report(relu_in_stem=False))
     assert "layer1.0.conv1 gets negative values: a ReLU is missing before it" in text
     text = repr(report(classes=7))
-    assert "(2, 7)" in text and "(2, 5)" in text and "leave the last layer" in text
+    assert "(2, 7)" in text and "(2, 5)" in text and "fc: out_features is 7, not 5" in text
 
 
 # --- right, though written in another way
@@ -436,6 +532,76 @@ def test_numbers(answers, words):
     text = numbers(answers)
     assert [word for word in words if word not in text] == [], text
     assert len(text) < 400
+
+
+class Classifier(nn.Module):
+    def __init__(self, features=8, flat=True):
+        super().__init__()
+        self.conv, self.fc, self.flat = nn.Conv2d(3, 8, 3), nn.Linear(features, 5), flat
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.fc(x.mean((2, 3)) if self.flat else x)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"features": 16}, "fc is made for 16 features and gets 8"),
+        ({"flat": False}, "fc gets shape (2, 8, 4, 4): pool and flatten"),
+    ],
+    ids=str,
+)
+def test_a_linear_layer_that_does_not_fit(options, words):
+    text = repr(checks.module("net", lambda: Classifier(**options), Classifier(), (3, 6, 6)))
+    assert words in text, text
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [([nn.ReLU()], "is a ReLU missing at the end?"), ([nn.Tanh()], "look at the order")],
+    ids=str,
+)
+def test_the_end_outside_a_block(end, words):
+    def layers(*more):
+        return nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), *more)
+
+    text = repr(checks.module("layers", layers, layers(*end), (8, 6, 6)))
+    assert words in text, text
+
+
+def test_no_hook_stays_behind():
+    module = nn.modules.module
+    for build in [Block, *(with_forward(f) for f, _ in WRONG_FORWARD.values())]:
+        block_report(build)
+    assert not module._global_forward_hooks and not module._global_forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"side": 7, "share": 60.0}, "100 times too large: percent or a share?"),
+        ({"side": 7, "share": 0.006}, "100 times too small: percent or a share?"),
+        ({"side": 7000, "share": 0.6}, "1,000 times too large: thousands?"),
+        ({"side": -7, "share": 0.6}, "the wrong sign"),
+    ],
+    ids=str,
+)
+def test_wrong_units(answers, words):
+    assert words in numbers(answers)
+    assert "start from 224" in numbers(answers | {"side": 8}, side={"": "start from 224"})
+
+
+def test_a_known_mistake_in_a_function():
+    hints = {"do not round up": lambda n: -(-n // 2), "halve, do not double": lambda n: 2 * n}
+
+    def said(answer):
+        return repr(checks.function("f", answer, half, [(4,), (9,), (10,)], hints))
+
+    assert "hint: do not round up" in said(lambda n: (n + 1) // 2)
+    assert "hint: halve, do not double" in said(lambda n: n + n)
+    assert "hint" not in said(lambda n: n // 2 + 1) and said(half) == "f: correct"
+    assert "hint" not in said(lambda n: 2 * n if n < 10 else 1 // 0)
 
 
 def test_the_hint_for_a_typical_wrong_number():

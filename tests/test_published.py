@@ -20,7 +20,7 @@ def accuracies(name: str, part: str) -> dict[int, float]:
     """By seed, in percent: of the last epoch ("train"), or of the test pictures ("test")."""
     of = {
         "train": lambda r: r["history"][-1]["train_accuracy"],
-        "test": lambda r: r["test"]["last"]["accuracy"],
+        "test": records.test_accuracy,
     }[part]
     return {r["recipe"]["seed"]: of(r) for r in records.find(name)}
 

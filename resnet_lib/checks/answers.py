@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -54,8 +55,8 @@ def unanswered(answer) -> bool:
 def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = None) -> Report:
     """Compare named numbers with the expected ones; `...` or None means "not answered yet".
 
-    `hints[name]` maps a typical wrong value to the hint for it. Integers must be equal, floats
-    agree to 1 %.
+    `hints[name]` maps a typical wrong value to the hint for it; "" is for all others. Integers
+    must be equal, floats agree to 1 %.
     """
     if unanswered(answers):
         return Report(subject, answered=False)
@@ -78,14 +79,35 @@ def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = No
                     "broken",
                     f"{number} is not right",
                     name,
-                    hint=hint.get(number, hint.get("", "")),
+                    hint=hint.get(number) or _factor(number, right) or hint.get("", ""),
                 )
             )
     return report
 
 
-def function(subject: str, answer: Callable, reference: Callable, cases: list[tuple]) -> Report:
-    """Compare a reader's function with a reference on several argument tuples."""
+def _factor(got: float, right: float) -> str:
+    """Wrong by a power of ten, or by the sign: most often a unit."""
+    if right and abs(got / right + 1) < 1e-3:
+        return "the right number with the wrong sign"
+    for power, units in ((2, "percent or a share?"), (3, "thousands?"), (6, "millions?")):
+        for factor, word in ((10**power, "large"), (10**-power, "small")):
+            if right and abs(got / right / factor - 1) < 1e-3:
+                return f"{10**power:,} times too {word}: {units}"
+    return ""
+
+
+def function(
+    subject: str,
+    answer: Callable,
+    reference: Callable,
+    cases: list[tuple],
+    hints: dict[str, Callable] | None = None,
+) -> Report:
+    """Compare a reader's function with a reference on several argument tuples.
+
+    `hints` maps a hint to the wrong function that it is for: it is given to an answer that does
+    the same as that function in every case.
+    """
     if unanswered(answer):
         return Report(subject, answered=False)
     report = Report(subject)
@@ -102,11 +124,21 @@ def function(subject: str, answer: Callable, reference: Callable, cases: list[tu
         if unanswered(got) and case is cases[0]:
             return Report(subject, answered=False)
         if not _equal(got, right):
-            hint = "does every branch end with `return`?" if got is None else ""
+            hint = _known_mistake(answer, hints or {}, cases)
+            if got is None:
+                hint = "does every branch end with `return`?"
             found = Finding("broken", f"returns {shown(got)}", where, f"{right}", hint)
             report.findings.append(found)
             break
     return report
+
+
+def _known_mistake(answer: Callable, hints: dict[str, Callable], cases: list[tuple]) -> str:
+    for hint, wrong in hints.items():
+        with suppress(Exception):  # in a later case the answer may fail
+            if all(_equal(answer(*copy.deepcopy(c)), wrong(*copy.deepcopy(c))) for c in cases):
+                return hint
+    return ""
 
 
 def _equal(got: object, right: object) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from . import causes
 from .answers import Finding, Report, close, raised, unanswered
 
 
@@ -22,16 +23,18 @@ def module(
         reference: the same thing as it should be. It is not changed.
         input_shape: (channels, height, width) of one input.
 
-    Looked at, in this order, until something is broken: building, running, output shape, weights
-    (names and shapes), and then, with the reference's weights copied in, outputs in train and in
-    eval mode, running statistics and gradients.
+    Looked at, in this order, until something is broken: building, running, output shape, whether
+    all layers are known to the module, weights (names and shapes), and then, with the reference's
+    weights copied in, outputs in train and in eval mode, running statistics and gradients.
     """
     try:
         net = build()
     except NotImplementedError:
         return Report(subject, answered=False)
     except Exception as error:
-        return Report(subject, findings=[Finding("broken", raised(error), "while building it")])
+        hint = causes.of_building(error)
+        found = Finding("broken", raised(error), "while building it", hint=hint)
+        return Report(subject, findings=[found])
     if unanswered(net):
         return Report(subject, answered=False)
     report = Report(subject)
@@ -48,7 +51,8 @@ def module(
         try:
             found = step(net, reference, x)
         except Exception as error:  # for example only in eval mode, or only with gradients
-            found = [Finding("broken", raised(error), "while comparing it with the reference")]
+            where, hint = "while comparing it with the reference", causes.of_gradients(error)
+            found = [Finding("broken", raised(error), where, hint=hint)]
         if found is None:
             return Report(subject, answered=False)
         report.findings += found
@@ -59,38 +63,47 @@ def module(
 
 def _runs(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding] | None:
     """None: forward is still to be written."""
+    right = causes.watch(copy.deepcopy(reference), x)
+    trial = copy.deepcopy(net)
     with torch.no_grad():
         want = tuple(copy.deepcopy(reference)(x).shape)
-        try:
-            out = copy.deepcopy(net)(x.clone())
-        except NotImplementedError as error:
+        seen = causes.watch(trial, x)
+        error = seen.error
+        if isinstance(error, NotImplementedError):
             if "is missing the required" not in str(error):  # torch's own words
                 return None
             hint = "is the name misspelt? A ModuleList has none either: use nn.Sequential"
             return [Finding("broken", "there is no such method", "forward", hint=hint)]
-        except Exception as error:
-            hint = ""
-            if "must match the size" in str(error):
-                hint = "the two sides of the addition differ in shape: does the shortcut follow "
-                hint += "the branch in channels and in stride?"
+        if error is not None:
             where = f"on an input of shape {tuple(x.shape)}"
-            return [Finding("broken", raised(error), where, hint=hint)]
+            return [Finding("broken", raised(error), where, hint=causes.of_running(trial, seen))]
+        out = copy.deepcopy(net)(x.clone())
     if not isinstance(out, Tensor):
         hint = "does forward end with `return`?" if out is None else ""
         return [Finding("broken", f"gives a {type(out).__name__}", "forward", "a tensor", hint)]
+    if hidden := causes.hidden(net):
+        what = "layers in a plain list are not trained, saved or moved to the GPU"
+        hint = "use nn.Sequential or nn.ModuleList"
+        return [Finding("broken", what, hidden[0], hint=hint)]
+    if seen.strangers:
+        what = f"a {type(seen.strangers[0]).__name__} runs that is no part of the module"
+        hint = "a layer made in forward is new and untrained at every call: make it in __init__"
+        return [Finding("broken", what, "forward", hint=hint)]
     got = tuple(out.shape)
     if got == want:
         return []
-    hint = ""
+    hint = causes.of_shape(net, reference, seen, right)
     if len(got) == 4 and got[2:] != want[2:]:
-        hint = "where is the stride? Only the first block of a stage strides"
+        hint = hint or "where is the stride? Only the first block of a stage strides"
     elif len(got) == 4 or len(got) == 2:
-        hint = "how many channels leave the last layer?"
+        hint = hint or "how many channels leave the last layer?"
     return [Finding("broken", f"{got}", "output shape", f"{want}", hint)]
 
 
 def _weights(net: nn.Module, reference: nn.Module, _x: Tensor) -> list[Finding]:
     own, right = net.state_dict(), reference.state_dict()
+    if renamed := _renamed(own, right):
+        return renamed
     found = []
     for name in [k for k in own if k not in right][:4]:
         if name.endswith("bias") and name.replace("bias", "weight") in right:
@@ -116,6 +129,23 @@ def _weights(net: nn.Module, reference: nn.Module, _x: Tensor) -> list[Finding]:
     return found
 
 
+def _renamed(own: dict[str, Tensor], right: dict[str, Tensor]) -> list[Finding]:
+    """The same layers in the same order under other names: nothing else is wrong with them."""
+    strange = [(k, v.shape) for k, v in own.items() if k not in right]
+    missing = [(k, v.shape) for k, v in right.items() if k not in own]
+    if [shape for _, shape in strange] != [shape for _, shape in missing]:
+        return []
+    pairs = dict(
+        (a.rpartition(".")[0], b.rpartition(".")[0])
+        for (a, _), (b, _) in zip(strange, missing, strict=True)
+    )
+    hint = "the check finds a layer by its name; the names are torchvision's"
+    return [
+        Finding("broken", f"is called {a}", "a layer", f"the name {b}", hint)
+        for a, b in list(pairs.items())[:4]
+    ]
+
+
 def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]:
     with torch.no_grad():  # random gammas and betas, so that no BN hides behind 1 and 0
         generator = torch.Generator().manual_seed(1)
@@ -135,7 +165,7 @@ def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]
         out, right = net(a), reference(b)
         if not close(out, right):
             where = f"output in {'train' if mode else 'eval'} mode"
-            why = _why(net.train(mode), reference.train(mode), x)
+            why = causes.of_output(net.train(mode), reference.train(mode), x)
             return [Finding("broken", "differs from the reference", where, hint=why)]
         if right.requires_grad and not out.requires_grad:
             hint = "is it computed inside no_grad, or detached? Nothing could be learned"
@@ -156,81 +186,3 @@ def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]
                 hint = "is this layer called once, and only once, in forward?"
                 return [Finding("broken", "running statistics differ", name, hint=hint)]
     return []
-
-
-def _watch(model: nn.Module, x: Tensor) -> dict[str, list[tuple[Tensor, Tensor]]]:
-    """(input, output) of each call of each part, in the order in which the parts finish."""
-    calls: dict = {}
-
-    def hook_of(name: str):  # clones: an in-place layer behind it would change what is kept
-        return lambda _m, inputs, out: calls.setdefault(name, []).append(
-            (inputs[0].clone(), out.clone())
-        )
-
-    hooks = [m.register_forward_hook(hook_of(name)) for name, m in model.named_modules()]
-    with torch.no_grad():
-        model(x.clone())
-    for hook in hooks:
-        hook.remove()
-    return calls
-
-
-def _why(net: nn.Module, reference: nn.Module, x: Tensor) -> str:
-    """Name the first part whose output differs, and test the usual suspects on it."""
-    own, right = _watch(net, x), _watch(reference, x)
-    layers = [n for n in right if list(reference.get_submodule(n).parameters(recurse=False))]
-    first = next(
-        (
-            n
-            for n in right
-            if n in own and len(own[n]) == len(right[n]) and not _same(own, right, n)
-        ),
-        "",
-    )
-    parent = first.rpartition(".")[0]
-    for block in dict.fromkeys((first, parent)):  # the block that goes wrong, in a stage or net
-        if block in own and (text := _block(block, own, right)):
-            return text
-    for n in layers:
-        if n not in own:
-            return f"{n} never runs in your forward"
-        if len(own[n]) != len(right[n]):
-            return f"{n} runs {len(own[n])} times in your forward, not {len(right[n])}"
-    if not first:
-        return "each layer is right by itself: look at the order in forward"
-    for (got, _), (wanted, _) in zip(own[first], right[first], strict=True):
-        if got.shape == wanted.shape and got.min() < 0 <= wanted.min():
-            return f"{first} gets negative values: a ReLU is missing before it"
-        if not close(got, wanted):
-            return f"the first part that differs is {first}; look at what comes before it"
-    return (
-        f"{first} gets the right input, but its output differs: look at its settings and its "
-        "forward; is it in the right mode (train or eval)?"
-    )
-
-
-def _same(own: dict, right: dict, name: str) -> bool:
-    pairs = zip(own[name], right[name], strict=True)
-    return all(close(a[1], b[1]) for a, b in pairs)
-
-
-def _block(name: str, own: dict, right: dict) -> str:
-    """The usual mistakes at the end of the residual block `name`, or ""."""
-    at = f"in block {name}: " if name else ""
-    dot = f"{name}." if name else ""
-    relu = torch.relu
-    source, out = own[name][0]
-    last = next((own[dot + n][-1][1] for n in ("bn3", "bn2") if dot + n in own), None)
-    if last is None or name not in right:
-        return ""
-    skip = own[f"{dot}downsample"][0][1] if f"{dot}downsample" in own else source
-    if close(out, relu(last)):
-        return f"{at}the shortcut is never added"
-    if last.shape == skip.shape:
-        if close(out, relu(last) + skip) or close(out, relu(last) + relu(skip)):
-            return f"{at}the ReLU comes before the addition; it belongs after it"
-        if close(out, relu((last + skip) / 2)):
-            return f"{at}the two paths are averaged; they should be summed"
-    if out.min() < 0 <= right[name][0][1].min():
-        return f"{at}the output has negative values: the ReLU after the addition is missing"
-    return ""

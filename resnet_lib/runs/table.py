@@ -4,15 +4,11 @@ from collections.abc import Callable
 from statistics import mean
 
 from .. import records
+from ..records import spread, test_accuracy
 from .experiments import Experiment, Run
 from .state import Status
 
 Records = dict[str, dict[int, dict]]  # experiment -> seed -> record
-
-
-def test_accuracy(record: dict) -> float:
-    """Of the last weights, in percent: nothing was chosen to get it."""
-    return record["test"]["last"]["accuracy"]
 
 
 def read_all(states: list[Status]) -> Records:
@@ -32,12 +28,6 @@ def table(runs: list[Run], found: Records) -> str:
     for study in dict.fromkeys(e.study for e in experiments if e.study):
         lines += ["", *_study(study, [e for e in experiments if e.study == study], found)]
     return "\n".join(lines)
-
-
-def spread(values: list[float], sign: str = "") -> str:
-    """Mean, smallest and largest: `91.20 [90.95, 91.40]`."""
-    low, middle, high = (format(f(values), f"{sign}.2f") for f in (min, mean, max))
-    return f"{middle} [{low}, {high}]"
 
 
 def _line(e: Experiment, of: dict[int, dict]) -> str:
@@ -70,7 +60,7 @@ def _study(study: str, experiments: list[Experiment], found: Records) -> list[st
         cells = []
         for one, two in pairs:
             values = paired(one, two)
-            cells.append(f"{spread(values, '+')} n={len(values)}" if values else "pending")
+            cells.append(f"{spread(values, '+.2f')} n={len(values)}" if values else "pending")
         null = "  (no effect expected)" if e.expect_null else ""
         lines.append(f"  {change:<32}{cells[0]:<28}{cells[1]:<28}{null}".rstrip())
     return lines

@@ -104,7 +104,7 @@ WRONG = [
     (
         10,
         repaired(init="pass", forward=f"return torch.relu(nn.BatchNorm2d(8)({CONV}(x)))"),
-        ["conv.weight: is missing", "bn.weight: is missing"],
+        ["Conv2d runs that is no part of the module", "make it in __init__"],
     ),
     (
         10,
@@ -112,7 +112,7 @@ WRONG = [
             init=f"self.parts = [{CONV}, nn.BatchNorm2d(8)]",
             forward="return torch.relu(self.parts[1](self.parts[0](x)))",
         ),
-        ["conv.weight: is missing"],
+        ["parts: layers in a plain list are not trained", "nn.Sequential"],
     ),
     (
         10,
@@ -127,7 +127,7 @@ WRONG = [
             init=f"self.conv = {CONV}",
             forward="return torch.relu(nn.BatchNorm2d(8)(self.conv(x)))",
         ),
-        ["bn.weight: is missing"],
+        ["a BatchNorm2d runs that is no part of the module"],
     ),
     (10, repaired(init=f"self.conv, self.bn = {CONV}", forward="return x"), ["not yet"]),
 ]

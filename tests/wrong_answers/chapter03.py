@@ -131,7 +131,7 @@ WRONG = [
     (
         2,
         deep(end="return self.relu(self.relu(self.bn3(self.conv3(out))) + shortcut)"),
-        ["MyBottleneck(32, 8, 1): not yet", "look at the order in forward"],
+        ["MyBottleneck(32, 8, 1): not yet", "a ReLU stands before the addition as well"],
     ),
     (
         2,
@@ -159,7 +159,7 @@ WRONG = [
     (
         5,
         TRANSLATED.format('Bottleneck(32, 16, 2, make_shortcut("B", 32, 64, 2))'),
-        ["not yet", "conv1 gets the right input, but its output differs"],
+        ["not yet", "conv1: stride is 1, not 2"],
     ),
     (
         5,
@@ -169,12 +169,12 @@ WRONG = [
     (
         5,
         TRANSLATED.format('Bottleneck(32, 64, 2, make_shortcut("B", 32, 256, 2), stride_in="1x1")'),
-        ["output shape: (2, 256, 6, 6)", "how many channels leave the last layer?"],
+        ["output shape: (2, 256, 6, 6)", "conv1: out_channels is 64, not 16"],
     ),
     (
         5,
         TRANSLATED.format('Bottleneck(32, 16, 1, make_shortcut("B", 32, 64, 1))'),
-        ["output shape", "where is the stride?"],
+        ["output shape", "conv1: stride is 1, not 2"],
     ),
     (
         6,

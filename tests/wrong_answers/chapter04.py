@@ -45,7 +45,7 @@ WRONG = [
     (
         2,
         pooled(POOL, "nn.Conv2d(inplanes, planes, 1, stride, bias=False)", NORM),
-        ["my_pooled, stride 2, side 16: not yet", "(2, 16, 4, 4)", "where is the stride?"],
+        ["my_pooled, stride 2, side 16: not yet", "(2, 16, 4, 4)", "1: stride is 2, not 1"],
     ),
     # Option B under another name.
     (

@@ -49,7 +49,7 @@ WRONG = [
     (2, stage(when="True"), ["my_stage(8, 8, 2, 1): not yet", "needed only where the shape"]),
     (2, stage(shortcut="1"), ["my_stage(8, 16, 3, 2): not yet", "in stride?"]),
     (2, stage(other=", 2"), ["my_stage(8, 16, 3, 2): not yet", "RuntimeError"]),
-    (2, stage(first="1", shortcut="1"), ["output shape", "where is the stride?"]),
+    (2, stage(first="1", shortcut="1"), ["output shape", "0.conv1: stride is 1, not 2"]),
     (2, stage(end="return layers"), ["got a list", "nn.Sequential(*blocks)"]),
     (2, stage(end="return nn.ModuleList(layers)"), ["forward", "use nn.Sequential"]),
     (2, stage(end="return nn.Sequential(*layers[:-1])"), ["1.conv1.weight: is missing"]),
