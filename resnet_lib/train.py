@@ -150,8 +150,7 @@ def fit(
             result.history.append(row)
             result.last = state
             if max(result.history, key=lambda r: r["valid_accuracy"])["epoch"] == epoch:
-                result.best_epoch = epoch
-                result.best = {k: v.clone() for k, v in state.items()}
+                result.best_epoch, result.best = epoch, {k: v.clone() for k, v in state.items()}
             if out is not None:
                 run_state.keep(result, net, optimizer, scaler, about, out, copy_to)
             if not quiet:
