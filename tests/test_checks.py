@@ -2,6 +2,8 @@
 a reader hands in makes it raise."""
 
 import copy
+from collections import OrderedDict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -135,6 +137,25 @@ WRONG_FORWARD = {
         lambda s, x: s.relu(s.bn2(s.conv2(s.bn1(s.relu(s.conv1(x))))) + x),
         ["bn1 gets no negative values, and should"],
     ),
+    "ReLU on the shortcut": (
+        lambda s, x: s.relu(s.branch(x) + s.relu(x)),
+        ["a ReLU stands on the shortcut"],
+    ),
+    "x is overwritten": (
+        lambda s, x: s.relu((x := s.branch(x)) + x),
+        ["the branch is added to itself"],
+    ),
+    "a weaker branch": (
+        lambda s, x: s.relu(0.5 * s.branch(x) + x),
+        ["0.5 times the branch +1 times the shortcut"],
+    ),
+    "an attribute that is not there": (lambda s, x: s.bn3(x), ["AttributeError", "bn3"]),
+    "a layer in place of a tensor": (
+        lambda s, x: s.conv2(nn.ReLU(s.bn1(s.conv1(x)))),
+        ["conv2 gets a layer instead of a tensor: nn.ReLU()(x), not nn.ReLU(x)"],
+    ),
+    "None is called": (lambda s, x: s.downsample(x), ["downsample is None where"]),
+    "F not imported": (lambda s, x: NoSuch.relu(x), ["NameError"]),  # noqa: F821
     "dropout": (
         lambda s, x: s.relu(F.dropout(s.branch(x), 0.5, s.training) + x),
         ["two calls on the same pictures differ"],
@@ -210,6 +231,15 @@ class OtherNames(nn.Module):
         return F.relu(out + self.downsample(x))
 
 
+class Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.ones(16, 8, 3, 3))
+
+    def forward(self, x):
+        return F.conv2d(x, self.kernel, stride=2, padding=1)
+
+
 class Changed(Block):
     """A right forward, and one layer with other settings."""
 
@@ -230,7 +260,7 @@ WRONG_BUILD = {
     ),
     "stride missing on the shortcut": (
         lambda: Block(8, 16, 2, projection(8, 16, 1)),
-        ["must match the size", "in stride"],
+        ["must match the size", "differ in shape: downsample.0: stride is 1, not 2"],
     ),
     "too few channels": (
         lambda: Block(8, 12, 2, projection(8, 12, 2)),
@@ -246,9 +276,9 @@ WRONG_BUILD = {
     ),
     "no BN on the shortcut": (
         lambda: Block(8, 16, 2, nn.Sequential(nn.Conv2d(8, 16, 1, 2, bias=False))),
-        ["downsample.1.weight: is missing", "a 1x1 convolution and BN"],
+        ["downsample is a Sequential(Conv2d), not a Sequential(Conv2d, BatchNorm2d)"],
     ),
-    "no BN": (NoBatchNorm, ["bn1.weight: is missing", "tensor of shape (16,)"]),
+    "no BN": (NoBatchNorm, ["bn1 is an Identity, not a BatchNorm2d"]),
     "a layer too many": (Wider, ["extra.weight: a weight too many"]),
     "inplanes instead of planes": (
         SecondReadsInput,
@@ -268,6 +298,39 @@ WRONG_BUILD = {
         lambda: Changed(bn1=nn.BatchNorm2d(8)),
         ["bn1 is made for 8 channels and gets 16"],
     ),
+    "another kernel": (
+        lambda: Changed(conv1=nn.Conv2d(8, 16, 1, 2, bias=False)),
+        ["conv1.weight: shape (16, 8, 1, 1)", "the kernel is 1x1, not 3x3"],
+    ),
+    "another momentum": (
+        lambda: Changed(bn1=nn.BatchNorm2d(16, momentum=0.9)),
+        ["bn1.running_mean: running statistics differ", "momentum is 0.9, not 0.1"],
+    ),
+    "another norm": (
+        lambda: Changed(bn1=nn.InstanceNorm2d(16)),
+        ["bn1 is an InstanceNorm2d, not a BatchNorm2d"],
+    ),
+    "no affine": (
+        lambda: Changed(bn1=nn.BatchNorm2d(16, affine=False)),
+        ["bn1.weight: is missing"],
+    ),
+    "BN before the projection": (
+        lambda: Block(8, 16, 2, nn.Sequential(nn.BatchNorm2d(8), nn.Conv2d(8, 16, 1, 2))),
+        ["downsample is a Sequential(BatchNorm2d, Conv2d), not a Sequential(Conv2d, BatchNorm2d)"],
+    ),
+    "the projection alone": (
+        lambda: Block(8, 16, 2, nn.Conv2d(8, 16, 1, 2, bias=False)),
+        ["downsample is a Conv2d, not a Sequential(Conv2d, BatchNorm2d)"],
+    ),
+    "a parameter for a layer": (
+        lambda: Changed(conv1=Bare()),
+        ["conv1.kernel: a weight too many", "conv1.weight: is missing"],
+    ),
+    "a lazy layer": (lambda: Changed(bn1=nn.LazyBatchNorm2d()), ["write the numbers of channels"]),
+    "brackets for a star": (
+        lambda: nn.Sequential([nn.ReLU()]),
+        ["is not a Module subclass", "nn.Sequential(*layers)"],
+    ),
     "another eps": (
         lambda: Changed(bn2=nn.BatchNorm2d(16, eps=0.5)),
         ["output in train mode", "bn2: eps is 0.5, not 1e-05"],
@@ -278,7 +341,7 @@ WRONG_BUILD = {
     ),
     "no padding": (
         lambda: Changed(conv1=nn.Conv2d(8, 16, 3, 2, bias=False)),
-        ["must match the size"],
+        ["the two sides of the addition differ in shape: conv1: padding is 0, not 1"],
     ),
     "error in __init__": (broken_init, ["while building it", "unexpected keyword 'strid'"]),
     "a list": (lambda: [Block(8, 16, 2)], ["got a list", "nn.Sequential(*blocks)"]),
@@ -355,7 +418,7 @@ def make_stage(inplanes, planes, blocks, stride):
             lambda: nn.ModuleList([Block()]),
             ["forward: there is no such method", "use nn.Sequential"],
         ),
-        (lambda: print(), ["not answered yet"]),  # a stage function without `return` gives None
+        (lambda: print(), ["gives nothing back", "is a `return` missing?"]),
     ],
     ids=["too short", "too long", "every block strides", "a list of modules", "None"],
 )
@@ -483,9 +546,8 @@ def test_the_same_verdict_every_time_and_no_use_of_the_global_generator():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("answer", [None, ...])
-def test_nothing_filled_in(answer):
-    report = block_report(lambda: answer)
+def test_nothing_filled_in():
+    report = block_report(lambda: ...)
     assert not report.answered and not report.ok and repr(report) == "block: not answered yet"
 
 
@@ -517,7 +579,11 @@ def numbers(answers, **hints) -> str:
         ({"side": float("inf"), "share": 0.6}, ["side: inf is not right"]),
         ({"side": 7, "share": ...}, ["share: not answered yet"]),
         ({"side": 7}, ["share: not answered yet"]),
-        ({"side": "7", "share": 0.6}, ["side: '7' is not a number"]),
+        ({"side": "7", "share": 0.6}, ["side: '7' is not a number", "leave out the quotes"]),
+        ({"side": (294, 912), "share": 0.6}, ["a comma makes a tuple: write 294_912"]),
+        ({"side": np.array(7), "share": torch.tensor([0.6])}, ["n: correct"]),
+        ({"side": 7, "share": 0.62}, ["nearly: give one more digit"]),
+        ({"sides": 7}, ["side: not answered yet", "an answer called 'sides'"]),
         ({"side": True, "share": 0.6}, ["side: True is not a number"]),
         ({"side": [7], "share": [0] * 999}, ["[7] is not a number", "... is not a number"]),
         ({"side": ..., "share": ...}, ["n: not answered yet"]),
@@ -570,6 +636,75 @@ def test_the_end_outside_a_block(end, words):
     assert words in text, text
 
 
+def test_one_block_in_two_places():
+    block = Block()
+    reference = nn.Sequential(BasicBlock(8, 8), BasicBlock(8, 8))
+    text = repr(checks.module("s", lambda: nn.Sequential(*[block] * 2), reference, (8, 6, 6)))
+    assert "0 and 1 are one object" in text, text
+    shared = projection(8, 8, 1)
+    reference = nn.Sequential(*[BasicBlock(8, 8, 1, projection(8, 8, 1)) for _ in range(2)])
+    blocks = [Block(downsample=shared), Block(downsample=shared)]
+    text = repr(checks.module("s", lambda: nn.Sequential(*blocks), reference, (8, 6, 6)))
+    assert "0.downsample and 1.downsample are one object" in text, text
+
+
+def test_one_layer_under_two_names_is_a_known_variant():
+    class Twice(Block):
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.Sequential(self.conv1, self.bn1)
+
+    report = block_report(Twice)
+    assert report.ok and [f.grade for f in report.findings] == ["known variant"], report
+
+
+def test_the_parts_of_a_sequential_may_have_other_names():
+    def layers(second=nn.BatchNorm2d, **names):
+        parts = [nn.Conv2d(8, 4, 1), second(4), nn.ReLU()]
+        return nn.Sequential(OrderedDict(zip(names, parts, strict=True)) if names else parts[0])
+
+    def right():
+        return nn.Sequential(nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+
+    build = partial(layers, conv=0, bn=0, act=0)
+    assert checks.module("s", build, right(), (8, 6, 6)).ok
+    build = partial(layers, nn.InstanceNorm2d, conv=0, bn=0, act=0)
+    text = repr(checks.module("s", build, right(), (8, 6, 6)))
+    assert "1 is an InstanceNorm2d, not a BatchNorm2d" in text, text
+
+
+def test_a_part_too_many_without_weights():
+    def layers(*more):
+        return nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), *more)
+
+    text = repr(checks.module("s", lambda: layers(nn.ReLU()), layers(), (8, 6, 6)))
+    assert "2 (ReLU) is a part too many" in text, text
+    text = repr(
+        checks.module(
+            "s", lambda: layers(nn.MaxPool2d(2)), layers(nn.AvgPool2d(2, ceil_mode=True)), (8, 6, 6)
+        )
+    )
+    assert "2: is a MaxPool2d, not an AvgPool2d" in text, text
+
+
+def test_a_module_instead_of_a_function_that_builds_it():
+    text = repr(checks.module("block", Block(), BasicBlock(8, 8), (8, 6, 6)))
+    assert "not the finished module" in text
+
+
+def test_a_function_may_answer_in_another_precision():
+    half_of = torch.ones(3) / 3
+    report = checks.function("f", lambda x: x.double() / 3, lambda x: x / 3, [(torch.ones(3),)])
+    assert report.ok, report
+    assert checks.function("f", lambda: np.float32(1 / 3), lambda: 1 / 3, [()]).ok
+    text = repr(checks.function("f", lambda: 3 * half_of, lambda: half_of, [()]))
+    assert "3 times what it should be" in text
+    text = repr(checks.function("f", lambda: torch.ones(2, 2), lambda: torch.ones(2), [()]))
+    assert "shape (2, 2), not (2,)" in text and "matrix product" in text
+    text = repr(checks.function("f", lambda x: 1, lambda x: 2, [(torch.ones(9, 9),)]))
+    assert "with arguments (a tensor of shape (9, 9))" in text
+
+
 def test_no_hook_stays_behind():
     module = nn.modules.module
     for build in [Block, *(with_forward(f) for f, _ in WRONG_FORWARD.values())]:
@@ -610,6 +745,9 @@ def test_the_hint_for_a_typical_wrong_number():
     assert "hint: one halving is missing" in numbers(answers, side=hint)
     assert "hint: start from 224" in numbers({"side": 15, "share": 0.6}, side=hint)
     assert "hint" not in numbers({"side": 15, "share": 0.6})
+    assert "hint: of the rest" in numbers({"side": 7, "share": 0.4002}, share={0.4: "of the rest"})
+    assert checks.numbers("n", {"yes": True, "no": np.bool_(False)}, {"yes": 1, "no": 0}).ok
+    assert not checks.numbers("n", {"yes": False}, {"yes": 1}).ok
 
 
 def half(n):
@@ -620,8 +758,9 @@ def half(n):
     ("answer", "words"),
     [
         (lambda n: n >> 1, ["f: correct"]),
-        (lambda n: n / 2, ["with arguments (9,): returns 4.5", "expected: 4"]),
-        (lambda n: None, ["f: not answered yet"]),
+        (lambda n: n / 2, ["with arguments (9): returns 4.5", "expected: 4"]),
+        (lambda n: ..., ["f: not answered yet"]),
+        (lambda n: None, ["not yet", "gives nothing back", "`return`"]),
         (lambda n: n // 2 if n < 9 else None, ["returns None", "expected: 4", "`return`"]),
         (lambda n: 1 // 0, ["ZeroDivisionError"]),
         (lambda: 1, ["TypeError"]),

@@ -56,44 +56,59 @@ def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = No
     """Compare named numbers with the expected ones; `...` or None means "not answered yet".
 
     `hints[name]` maps a typical wrong value to the hint for it; "" is for all others. Integers
-    must be equal, floats agree to 1 %.
+    must be equal (True and False count where 1 or 0 is expected), floats agree to 1 %.
     """
     if unanswered(answers):
         return Report(subject, answered=False)
     if not isinstance(answers, dict):
         text = f"got {shown(answers)}, not a dict of named numbers"
         return Report(subject, findings=[Finding("broken", text)])
-    if all(unanswered(answers.get(name)) for name in expected):
+    strange = [name for name in answers if name not in expected]
+    if all(unanswered(answers.get(name)) for name in expected) and not strange:
         return Report(subject, answered=False)
     report = Report(subject)
     for name, right in expected.items():
         got = answers.get(name)
-        hint = (hints or {}).get(name, {})
+        number = plain(got)
+        if isinstance(number, bool):
+            number = int(number) if right in (0, 1) else None
         if unanswered(got):
-            report.findings.append(Finding("broken", "not answered yet", name))
-        elif (number := plain(got)) is None:
-            report.findings.append(Finding("broken", f"{shown(got)} is not a number", name))
+            hint = f"there is an answer called {strange[0]!r}" if strange else ""
+            report.findings.append(Finding("broken", "not answered yet", name, hint=hint))
+        elif number is None:
+            found = Finding("broken", f"{shown(got)} is not a number", name, hint=_form(got))
+            report.findings.append(found)
         elif not abs(number - right) <= (0.01 * abs(right) if isinstance(right, float) else 0):
-            report.findings.append(
-                Finding(
-                    "broken",
-                    f"{number} is not right",
-                    name,
-                    hint=hint.get(number) or _factor(number, right) or hint.get("", ""),
-                )
-            )
+            hint = _typical(number, right, (hints or {}).get(name, {}))
+            report.findings.append(Finding("broken", f"{number} is not right", name, hint=hint))
     return report
 
 
-def _factor(got: float, right: float) -> str:
-    """Wrong by a power of ten, or by the sign: most often a unit."""
+def _form(got: object) -> str:
+    """Why an answer that looks like a number is none."""
+    if isinstance(got, str):
+        return "this is text: leave out the quotes, commas and units"
+    if isinstance(got, tuple):
+        return "a comma makes a tuple: write 294_912 or 294912"
+    return "write 1 or 0" if isinstance(got, bool) else ""
+
+
+def _typical(got: float, right: float, hints: dict) -> str:
+    """The hint for the nearest known mistake; else what is wrong with any number."""
+    slack = 0.01 if isinstance(right, float) else 0
+    near = [k for k in hints if k != "" and abs(got - k) <= slack * abs(k)]
+    if near:
+        return hints[min(near, key=lambda k: abs(got - k))]
     if right and abs(got / right + 1) < 1e-3:
         return "the right number with the wrong sign"
-    for power, units in ((2, "percent or a share?"), (3, "thousands?"), (6, "millions?")):
+    units = ((2, "percent or a share?"), (3, "thousands? (a dot is the decimal point)"))
+    for power, question in (*units, (6, "millions?")):
         for factor, word in ((10**power, "large"), (10**-power, "small")):
             if right and abs(got / right / factor - 1) < 1e-3:
-                return f"{10**power:,} times too {word}: {units}"
-    return ""
+                return f"{10**power:,} times too {word}: {question}"
+    if isinstance(right, float) and abs(got - right) <= 0.05 * abs(right):
+        return "nearly: give one more digit"
+    return hints.get("", "")
 
 
 def function(
@@ -105,32 +120,29 @@ def function(
 ) -> Report:
     """Compare a reader's function with a reference on several argument tuples.
 
-    `hints` maps a hint to the wrong function that it is for: it is given to an answer that does
-    the same as that function in every case.
+    Floats agree to 0.01 %. `hints` maps a hint to the wrong function that it is for: it is given
+    to an answer that does the same as that function in every case. `...` as the result of the
+    first case means "not answered yet".
     """
     if unanswered(answer):
         return Report(subject, answered=False)
-    report = Report(subject)
     for case in cases:
-        where = f"with arguments {case}"
+        where = f"with arguments ({', '.join(map(shown, case))})"
         right = reference(*copy.deepcopy(case))
         try:
             got = answer(*copy.deepcopy(case))
+            same = _equal(got, right)
         except NotImplementedError:
             return Report(subject, answered=False)
         except Exception as error:
-            report.findings.append(Finding("broken", raised(error), where))
-            break
-        if unanswered(got) and case is cases[0]:
+            return Report(subject, findings=[Finding("broken", raised(error), where)])
+        if got is ... and case is cases[0]:
             return Report(subject, answered=False)
-        if not _equal(got, right):
-            hint = _known_mistake(answer, hints or {}, cases)
-            if got is None:
-                hint = "does every branch end with `return`?"
-            found = Finding("broken", f"returns {shown(got)}", where, f"{right}", hint)
-            report.findings.append(found)
-            break
-    return report
+        if not same:
+            hint = _known_mistake(answer, hints or {}, cases) or _difference(got, right)
+            found = Finding("broken", f"returns {shown(got)}", where, shown(right), hint)
+            return Report(subject, findings=[found])
+    return Report(subject)
 
 
 def _known_mistake(answer: Callable, hints: dict[str, Callable], cases: list[tuple]) -> str:
@@ -138,6 +150,23 @@ def _known_mistake(answer: Callable, hints: dict[str, Callable], cases: list[tup
         with suppress(Exception):  # in a later case the answer may fail
             if all(_equal(answer(*copy.deepcopy(c)), wrong(*copy.deepcopy(c))) for c in cases):
                 return hint
+    return ""
+
+
+def _difference(got: object, right: object) -> str:
+    """What any wrong result may have in common."""
+    if got is None:
+        return "it gives nothing back: does every way through it end with `return`?"
+    if isinstance(got, Tensor) and isinstance(right, Tensor):
+        if got.shape != right.shape:
+            mixed = "; `*` multiplies element by element, `@` is the matrix product"
+            return f"shape {tuple(got.shape)}, not {tuple(right.shape)}{mixed}"
+        share = (got / right)[right != 0]
+        if share.numel() and close(got, right * share.flatten()[0]):
+            return f"{share.flatten()[0]:.3g} times what it should be"
+    number = plain(got)
+    if number is not None and plain(right) is not None and f"{number:.6g}" == f"{right:.6g}":
+        return f"they differ by {abs(number - right):.1e}"
     return ""
 
 
@@ -150,37 +179,43 @@ def _equal(got: object, right: object) -> bool:
         return same and all(_equal(a, b) for a, b in zip(got, right, strict=True))
     if isinstance(right, Real) and not isinstance(right, bool):
         number = plain(got)
-        slack = 1e-6 * max(1.0, abs(right)) if isinstance(right, float) else 0
-        return number is not None and abs(number - right) <= slack
+        slack = 1e-4 * abs(right) + 1e-9 if isinstance(right, float) else 0
+        return type(number) in (int, float) and abs(number - right) <= slack
     return type(got) is type(right) and got == right
 
 
-def plain(value: object) -> int | float | None:
-    """`value` as a plain int or float, also from NumPy or a one-element tensor; else None."""
-    if isinstance(value, bool):
-        return None
+def plain(value: object) -> bool | int | float | None:
+    """`value` as Python's own number, also from a one-element array or tensor; else None."""
     try:
-        if isinstance(value, int):
-            return int.__index__(value)
+        if isinstance(value, (bool, int)):
+            return value if isinstance(value, bool) else int.__index__(value)
         if isinstance(value, float):
             return float.__float__(value)
-        if isinstance(value, (Tensor, Real)) and getattr(value, "ndim", 0) == 0:
-            number = value.item() if hasattr(value, "item") else float(value)
-            return number if type(number) in (int, float) else None
+        one = value.numel() if isinstance(value, Tensor) else getattr(value, "size", 1)
+        if hasattr(value, "item") and one == 1:
+            number = value.item()
+            return number if type(number) in (bool, int, float) else None
+        if isinstance(value, Real):
+            return float(value)
     except Exception:  # a class of the reader's that breaks when it is asked
         return None
     return None
 
 
 def close(a: Tensor, b: Tensor) -> bool:
-    """Equal shapes, and values equal up to rounding relative to the largest."""
+    """Equal shapes, and values equal up to rounding relative to the largest, in any precision."""
     if a is None or b is None or a.shape != b.shape:
         return False
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, b.abs().max().item()))
+    a, b = (t.detach().cpu().double() for t in (a, b))
+    largest = b.abs().max().item() if b.numel() else 0
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, largest))
 
 
 def shown(value: object) -> str:
-    text = repr(value)
+    """Short enough for one line of a report."""
+    if isinstance(value, Tensor) and value.numel() > 6:
+        return f"a tensor of shape {tuple(value.shape)}"
+    text = " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 

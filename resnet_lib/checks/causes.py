@@ -5,69 +5,19 @@ Everything here gives a sentence for the reader, or "" where nothing is known.
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 from .answers import close
+from .watch import Watched, watch
 
 SETTINGS = (
     *("in_channels", "out_channels", "num_features", "in_features", "out_features"),
-    *("kernel_size", "stride", "padding", "dilation", "groups", "eps", "momentum", "p"),
+    *("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "ceil_mode"),
+    *("eps", "momentum", "affine", "track_running_stats", "p", "negative_slope", "output_size"),
 )
-
-
-@dataclass
-class Watched:
-    """What happened in one forward pass."""
-
-    calls: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
-    """(input, output) of each call of each part, by name."""
-    order: list[tuple[str, int]] = field(default_factory=list)
-    """Which call of which part finished first, second, ..."""
-    strangers: list[nn.Module] = field(default_factory=list)
-    """Layers with weights that ran, but are no parts of the net."""
-    error: Exception | None = None
-    stopped: tuple[nn.Module, tuple] | None = None
-    """The innermost part that was running when the error came, and its input's shape."""
-
-
-def watch(net: nn.Module, x: Tensor) -> Watched:
-    """Run `net` on `x` without gradients. Errors are kept, not raised."""
-    names = {part: name for name, part in net.named_modules()}
-    seen, running = Watched(), []
-
-    def enters(part: nn.Module, inputs: tuple) -> None:
-        running.append((part, tuple(getattr(inputs[0], "shape", ())) if inputs else ()))
-
-    def leaves(part: nn.Module, inputs: tuple, out: object) -> None:
-        running.pop()
-        if part not in names:
-            if part._parameters or part._buffers:
-                seen.strangers.append(part)
-        elif inputs and isinstance(inputs[0], Tensor) and isinstance(out, Tensor):
-            # Clones: an in-place layer behind it would change what is kept.
-            pair = (inputs[0].clone(), out.clone())
-            of_part = seen.calls.setdefault(names[part], [])
-            seen.order.append((names[part], len(of_part)))
-            of_part.append(pair)
-
-    hooks = [register_module_forward_pre_hook(enters), register_module_forward_hook(leaves)]
-    try:
-        with torch.no_grad():
-            net(x.clone())
-    except Exception as error:
-        seen.error, seen.stopped = error, (running[-1] if running else None)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
 
 
 # --- errors
@@ -78,26 +28,38 @@ def of_building(error: Exception) -> str:
     text = str(error)
     if "before Module.__init__()" in text or "has no attribute '_modules'" in text:
         return "__init__ has to begin with super().__init__()"
+    if "is not a Module subclass" in text:
+        return "is a star missing, nn.Sequential(*layers), or brackets, nn.ReLU()?"
+    if "uninitialized" in text.lower():
+        return "write the numbers of channels yourself; lazy layers learn them at the first call"
     return ""
 
 
-def of_running(net: nn.Module, seen: Watched) -> str:
+def of_running(net: nn.Module, reference: nn.Module, seen: Watched, right: Watched) -> str:
     """Why the forward pass stopped."""
-    text = str(seen.error)
+    text, name = str(seen.error), getattr(seen.error, "name", None) or ""
     parts = dict(net.named_modules())
+    shared = one_object(net, reference)
     if "must match the size" in text:
-        return (
-            "the two sides of the addition differ in shape: does the shortcut follow the branch "
-            "in channels and in stride?"
-        )
-    if isinstance(seen.error, NameError) and getattr(seen.error, "name", "") in parts:
-        return f"the layer belongs to the module: self.{seen.error.name}"
+        why = of_shape(net, reference, seen, right)
+        why = why or "does the shortcut follow the branch in channels and in stride?"
+        return f"the two sides of the addition differ in shape: {why}"
+    if isinstance(seen.error, NameError) and name in parts:
+        return f"the layer belongs to the module: self.{name}"
+    if isinstance(seen.error, NameError) and name == "F":
+        return "write `import torch.nn.functional as F`, or nn.functional instead of F"
+    if isinstance(seen.error, AttributeError) and name in dict(reference.named_modules()):
+        return f"write `self.{name} = ...` in __init__ (two underscores on each side)"
+    if "'NoneType' object is not callable" in text:
+        return "downsample is None where the shape stays: test that first"
     if "positional argument" in text and seen.stopped and seen.stopped[0] is net:
         return "is it `def forward(self, x):`, with self?"
+    if shared:
+        return "{} and {} are one object: make a new one for each place".format(*shared[0])
     if seen.stopped and seen.stopped[0] is not net:
-        part, shape = seen.stopped
-        name = next((n for n, p in parts.items() if p is part), type(part).__name__)
-        return _misfit(name, part, shape)
+        part, inputs = seen.stopped
+        where = next((n for n, p in parts.items() if p is part), type(part).__name__)
+        return _misfit(where, part, inputs)
     return of_gradients(seen.error)
 
 
@@ -111,7 +73,11 @@ def of_gradients(error: Exception) -> str:
     return ""
 
 
-def _misfit(name: str, part: nn.Module, shape: tuple) -> str:
+def _misfit(name: str, part: nn.Module, inputs: tuple) -> str:
+    if inputs and isinstance(inputs[0], nn.Module):
+        layer = type(inputs[0]).__name__
+        return f"{name} gets a layer instead of a tensor: nn.{layer}()(x), not nn.{layer}(x)"
+    shape = tuple(getattr(inputs[0], "shape", ())) if inputs else ()
     if isinstance(part, nn.Linear) and len(shape) > 2:
         return f"{name} gets shape {shape}: pool and flatten to (pictures, features) first"
     for kind, word in ((nn.Conv2d, "in_channels"), (_BatchNorm, "num_features")):
@@ -141,6 +107,53 @@ def hidden(net: nn.Module) -> list[str]:
     return found
 
 
+def one_object(net: nn.Module, reference: nn.Module) -> list[tuple[str, str]]:
+    """Pairs of names that are one object in `net`, and two in `reference`."""
+    right = dict(reference.named_modules(remove_duplicate=False))
+    first, found = {}, []
+    for name, part in net.named_modules(remove_duplicate=False):
+        if name not in right or not list(part.parameters()):
+            continue
+        other = first.setdefault(part, name)
+        if right[other] is not right[name]:
+            found.append((other, name))
+    return found
+
+
+def other_kinds(net: nn.Module, reference: nn.Module, names: list[str]) -> list[str]:
+    """For weights that do not fit: which of torch's own layers around them is of another kind."""
+    own, right = dict(net.named_modules()), dict(reference.named_modules())
+    found = []
+    for name in names:
+        around = name.split(".")[:-1]
+        for n in (".".join(around[:k]) for k in range(1, len(around) + 1)):
+            if n in own and n in right and (text := _kind(own[n], right[n])):
+                found.append(f"{n} {text}")
+                break
+    return list(dict.fromkeys(found))
+
+
+def _kind(part: nn.Module, reference: nn.Module) -> str:
+    """`is a MaxPool2d, not an AvgPool2d`, for torch's own layers; "" if they are of one kind."""
+
+    def torchs(module: nn.Module) -> bool:
+        return type(module).__module__.startswith("torch.nn.")
+
+    def of(module: nn.Module) -> str:
+        inner = list(module.children())
+        kinds = ", ".join(type(child).__name__ for child in inner)
+        parts = kinds if all(map(torchs, inner)) else f"{len(inner)} parts"
+        return type(module).__name__ + (f"({parts})" if inner else "")
+
+    if not torchs(part) or not torchs(reference) or of(part) == of(reference):
+        return ""
+    return f"is {_a(of(part))}, not {_a(of(reference))}"
+
+
+def _a(word: str) -> str:
+    return f"{'an' if word[0] in 'AEI' else 'a'} {word}"
+
+
 # --- outputs
 
 
@@ -151,16 +164,18 @@ def of_shape(net: nn.Module, reference: nn.Module, own: Watched, right: Watched)
         got, want = (calls.get(name, ())[k : k + 1] for calls in (own.calls, right.calls))
         if not name or not got or got[0][1].shape == want[0][1].shape:
             continue
-        if settings := _settings(net.get_submodule(name), reference.get_submodule(name)):
-            later = "stride" in settings and re.search(r"(^|\.)[1-9]\d*\.conv\d$", name)
-            return f"{name}: {settings}" + "; only the first block of a stage strides" * bool(later)
+        if differ := settings(net.get_submodule(name), reference.get_submodule(name)):
+            later = "stride" in differ and re.search(r"(^|\.)[1-9]\d*\.conv\d$", name)
+            return f"{name}: {differ}" + "; only the first block of a stage strides" * bool(later)
         shape = tuple(got[0][1].shape)
         return f"{name} is the first whose output has another shape: {shape}"
     return ""
 
 
-def _settings(part: nn.Module, reference: nn.Module) -> str:
-    """Settings of a layer that differ, for example `stride is 1, not 2`."""
+def settings(part: nn.Module, reference: nn.Module) -> str:
+    """What differs between two layers, for example `stride is 1, not 2`."""
+    if kind := _kind(part, reference):
+        return kind
     found = []
     for word in SETTINGS:
         got, want = getattr(part, word, None), getattr(reference, word, None)
@@ -199,6 +214,9 @@ def of_output(net: nn.Module, reference: nn.Module, x: Tensor) -> str:
             return f"{n} never runs in your forward"
         if len(own[n]) != len(right[n]):
             return f"{n} runs {len(own[n])} times in your forward, not {len(right[n])}"
+    more = [n for n in own if n not in right and _kind(net.get_submodule(n), nn.Identity())]
+    if more and type(net) is nn.Sequential:
+        return f"{more[0]} ({type(net.get_submodule(more[0])).__name__}) is a part too many"
     if not first:
         if own[""][0][1].min() < 0 <= right[""][0][1].min():
             return "the output has negative values: is a ReLU missing at the end?"
@@ -216,8 +234,8 @@ def _layer(name: str, net: nn.Module, reference: nn.Module, own: dict, right: di
             )
         if not close(got, wanted):
             return f"the first part that differs is {name}; look at what comes before it"
-    if settings := _settings(net.get_submodule(name), reference.get_submodule(name)):
-        return f"{name}: {settings}"
+    if differ := settings(net.get_submodule(name), reference.get_submodule(name)):
+        return f"{name}: {differ}"
     return (
         f"{name} gets the right input, but its output differs: look at its settings "
         "and its forward; is it in the right mode (train or eval)?"
@@ -249,6 +267,8 @@ def _block(name: str, own: dict, right: dict) -> str:
         (lambda: relu(last), "the shortcut is never added"),
         (lambda: relu(last) + skip, before),
         (lambda: relu(last) + relu(skip), before),
+        (lambda: relu(last + relu(skip)), "a ReLU stands on the shortcut: it has to stay as it is"),
+        (lambda: relu(2 * last), "the branch is added to itself: was `x` overwritten before?"),
         (lambda: relu(relu(last) + skip), as_well),
         (lambda: relu((last + skip) / 2), "the two paths are averaged; they should be summed"),
         (lambda: relu(last * skip), "the two paths are multiplied; they should be summed"),
@@ -265,6 +285,20 @@ def _block(name: str, own: dict, right: dict) -> str:
         with suppress(RuntimeError):  # where the shapes do not fit, it was not this
             if close(out, formula()):
                 return at + text
+    if text := _mixed(out, last, skip):
+        return at + text
     if out.min() < 0 <= right[name][0][1].min():
         return f"{at}the output has negative values: the ReLU after the addition is missing"
     return ""
+
+
+def _mixed(out: Tensor, last: Tensor, skip: Tensor) -> str:
+    """Whether the sum is a * branch + b * shortcut with other factors than 1 and 1."""
+    if not out.shape == last.shape == skip.shape or int((out > 0).sum()) < 8:
+        return ""
+    passed = out > 0
+    sides = torch.stack([last[passed], skip[passed]], 1).double()
+    a, b = torch.linalg.lstsq(sides, out[passed].double()[:, None]).solution.flatten().tolist()
+    if not close(out, torch.relu(a * last + b * skip)):
+        return ""
+    return f"the sum is {a:.3g} times the branch {b:+.3g} times the shortcut; both should be 1"

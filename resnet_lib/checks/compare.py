@@ -1,13 +1,15 @@
 """Compare a reader's block, stage or net with a reference, and name the difference."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from . import causes
-from .answers import Finding, Report, close, raised, unanswered
+from .answers import Finding, Report, close, raised
+from .watch import watch
 
 
 def module(
@@ -27,26 +29,29 @@ def module(
     all layers are known to the module, weights (names and shapes), and then, with the reference's
     weights copied in, outputs in train and in eval mode, running statistics and gradients.
     """
+    if isinstance(build, nn.Module):
+        hint = "hand in the function or the class that builds it, not the finished module"
+        return Report(subject, findings=[Finding("broken", "this is a module already", hint=hint)])
     try:
         net = build()
+        if net is ...:
+            return Report(subject, answered=False)
+        if not isinstance(net, nn.Module):
+            return Report(subject, findings=[_no_module(net)])
+        net = copy.deepcopy(net).cpu()  # the reader's own net keeps its weights and its device
     except NotImplementedError:
         return Report(subject, answered=False)
     except Exception as error:
         hint = causes.of_building(error)
         found = Finding("broken", raised(error), "while building it", hint=hint)
         return Report(subject, findings=[found])
-    if unanswered(net):
-        return Report(subject, answered=False)
     report = Report(subject)
-    if not isinstance(net, nn.Module):
-        text = f"got a {type(net).__name__}, not a torch module"
-        hint = "a function that builds a stage has to return nn.Sequential(*blocks)"
-        report.findings.append(Finding("broken", text, "result", hint=hint))
-        return report
-    net = copy.deepcopy(net).cpu()  # the reader's own net keeps its weights and its device
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, *input_shape, generator=generator)
     reference = copy.deepcopy(reference)
+    if type(net) is type(reference) is nn.Sequential and len(net) == len(reference):
+        names = [name for name, _ in reference.named_children()]  # the reader's may have others
+        net = nn.Sequential(OrderedDict(zip(names, net, strict=True)))
     for step in (_runs, _weights, _behaviour):
         try:
             found = step(net, reference, x)
@@ -61,13 +66,21 @@ def module(
     return report
 
 
+def _no_module(got: object) -> Finding:
+    if got is None:
+        return Finding("broken", "gives nothing back", "result", hint="is a `return` missing?")
+    many = isinstance(got, (list, tuple)) or hasattr(got, "__next__")
+    hint = "a function that builds a stage has to return nn.Sequential(*blocks)" if many else ""
+    return Finding("broken", f"got a {type(got).__name__}, not a torch module", "result", hint=hint)
+
+
 def _runs(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding] | None:
     """None: forward is still to be written."""
-    right = causes.watch(copy.deepcopy(reference), x)
+    right = watch(copy.deepcopy(reference), x)
     trial = copy.deepcopy(net)
     with torch.no_grad():
         want = tuple(copy.deepcopy(reference)(x).shape)
-        seen = causes.watch(trial, x)
+        seen = watch(trial, x)
         error = seen.error
         if isinstance(error, NotImplementedError):
             if "is missing the required" not in str(error):  # torch's own words
@@ -76,7 +89,8 @@ def _runs(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding] | No
             return [Finding("broken", "there is no such method", "forward", hint=hint)]
         if error is not None:
             where = f"on an input of shape {tuple(x.shape)}"
-            return [Finding("broken", raised(error), where, hint=causes.of_running(trial, seen))]
+            hint = causes.of_running(trial, reference, seen, right)
+            return [Finding("broken", raised(error), where, hint=hint)]
         out = copy.deepcopy(net)(x.clone())
     if not isinstance(out, Tensor):
         hint = "does forward end with `return`?" if out is None else ""
@@ -101,12 +115,21 @@ def _runs(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding] | No
 
 
 def _weights(net: nn.Module, reference: nn.Module, _x: Tensor) -> list[Finding]:
-    own, right = net.state_dict(), reference.state_dict()
-    if renamed := _renamed(own, right):
+    own, right = net.state_dict(keep_vars=True), reference.state_dict()
+    known = {id(own[k]) for k in own if k in right}
+    strange = [k for k in own if k not in right and id(own[k]) not in known]
+    missing = [k for k in right if k not in own]
+    if renamed := _renamed(own, right, strange, missing):
         return renamed
+    if others := causes.other_kinds(net, reference, [*strange, *missing]):
+        return [Finding("broken", text) for text in others[:4]]
     found = []
-    for name in [k for k in own if k not in right][:4]:
-        if name.endswith("bias") and name.replace("bias", "weight") in right:
+    if twice := [k for k in own if k not in right and id(own[k]) in known]:
+        what = f"one layer under two names: state_dict stores it twice ({twice[0]})"
+        found.append(Finding("known variant", what))
+    for name in strange[:4]:
+        weight = own.get(name.removesuffix("bias") + "weight")
+        if name.endswith("bias") and name[:-4] + "weight" in right and weight.dim() > 1:
             why = "batch normalisation follows and subtracts any constant: use bias=False"
             found.append(Finding("wasteful", "a bias in front of BN", name, "no bias", why))
         elif "downsample" in name:
@@ -114,7 +137,7 @@ def _weights(net: nn.Module, reference: nn.Module, _x: Tensor) -> list[Finding]:
             found.append(Finding("broken", "a weight too many", name, "no such weight", hint))
         else:
             found.append(Finding("broken", "a weight too many", name, "no such weight"))
-    for name in [k for k in right if k not in own][:4]:
+    for name in missing[:4]:
         hint = ""
         if "downsample" in name:
             hint = "the shape changes here, so the shortcut needs a 1x1 convolution and BN"
@@ -123,22 +146,26 @@ def _weights(net: nn.Module, reference: nn.Module, _x: Tensor) -> list[Finding]:
     for name in [k for k in right if k in own and own[k].shape != right[k].shape][:4]:
         got, want = tuple(own[name].shape), tuple(right[name].shape)
         hint = ""
-        if len(got) == 4 and got[0] == want[0]:
+        if len(got) == 4 and got[2:] != want[2:]:
+            hint = f"the kernel is {got[2]}x{got[3]}, not {want[2]}x{want[3]}"
+        elif len(got) == 4 and got[0] == want[0]:
             hint = "the number of input channels differs: what comes out of the layer before?"
         found.append(Finding("broken", f"shape {got}", name, f"shape {want}", hint))
+    for one, other in causes.one_object(net, reference)[:1]:
+        hint = "make a new one for each place: `[block] * 2` repeats the same block"
+        found.append(Finding("broken", f"{one} and {other} are one object", hint=hint))
     return found
 
 
-def _renamed(own: dict[str, Tensor], right: dict[str, Tensor]) -> list[Finding]:
+def _renamed(own: dict, right: dict, strange: list[str], missing: list[str]) -> list[Finding]:
     """The same layers in the same order under other names: nothing else is wrong with them."""
-    strange = [(k, v.shape) for k, v in own.items() if k not in right]
-    missing = [(k, v.shape) for k, v in right.items() if k not in own]
-    if [shape for _, shape in strange] != [shape for _, shape in missing]:
+    if [own[k].shape for k in strange] != [right[k].shape for k in missing]:
         return []
-    pairs = dict(
-        (a.rpartition(".")[0], b.rpartition(".")[0])
-        for (a, _), (b, _) in zip(strange, missing, strict=True)
-    )
+    pairs = {
+        a.rpartition(".")[0]: b.rpartition(".")[0] for a, b in zip(strange, missing, strict=True)
+    }
+    if any(a in ("", b) or any(part.isdigit() for part in a.split(".")) for a, b in pairs.items()):
+        return []  # a position is no name, and a bare parameter no layer
     hint = "the check finds a layer by its name; the names are torchvision's"
     return [
         Finding("broken", f"is called {a}", "a layer", f"the name {b}", hint)
@@ -183,6 +210,8 @@ def _behaviour(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding]
                 return [Finding("broken", what, name, hint=hint)]
         for name, value in reference.state_dict().items():
             if "running" in name and not close(net.state_dict()[name], value):
-                hint = "is this layer called once, and only once, in forward?"
+                layer = name.rpartition(".")[0]
+                hint = causes.settings(net.get_submodule(layer), reference.get_submodule(layer))
+                hint = hint or "is this layer called once, and only once, in forward?"
                 return [Finding("broken", "running statistics differ", name, hint=hint)]
     return []

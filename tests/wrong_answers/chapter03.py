@@ -40,7 +40,7 @@ class MyBottleneck(nn.Module):
 
     def __init__(self, inplanes, planes, stride=1, downsample=None):
         super().__init__()
-        out = planes * self.expansion
+        out = planes * {times}
         self.conv1 = nn.Conv2d(inplanes, planes, 1, {first}, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, {stride2}, 1, bias=False)
@@ -60,6 +60,7 @@ class MyBottleneck(nn.Module):
 
 def deep(
     expansion=4,
+    times="self.expansion",
     first=1,
     stride2="stride",
     padding="",
@@ -103,7 +104,11 @@ WRONG = [
         basic(second="inplanes"),
         ["MyBasicBlock(8, 8, 1): correct", "MyBasicBlock(8, 16, 2): not yet", "to have 8 channels"],
     ),
-    (1, basic(first=1), ["MyBasicBlock(8, 16, 2): not yet", "in channels and in stride?"]),
+    (
+        1,
+        basic(first=1),
+        ["MyBasicBlock(8, 16, 2): not yet", "sides of the addition differ in shape"],
+    ),
     (
         1,
         basic(bias=True),
@@ -120,8 +125,22 @@ WRONG = [
         deep(first="stride", stride2=1),
         ["MyBottleneck(32, 8, 1): correct", "MyBottleneck(32, 16, 2): not yet", "conv1"],
     ),
-    (2, deep(expansion=1), ["MyBottleneck(32, 8, 1): not yet", "in channels and in stride?"]),
+    (
+        2,
+        deep(expansion=1),
+        ["MyBottleneck(32, 8, 1): not yet", "sides of the addition differ in shape"],
+    ),
     (2, deep(expansion="..."), ["while building it", "TypeError"]),
+    (
+        2,
+        deep(expansion="...", times="4"),
+        ["MyBottleneck(32, 16, 2): correct", "the class: not answered yet"],
+    ),
+    (
+        2,
+        deep(expansion=1, times="4"),
+        ["MyBottleneck(32, 16, 2): correct", "the class: not yet", "the basic block's"],
+    ),
     (2, deep(width="planes"), ["MyBottleneck(32, 8, 1): not yet", "RuntimeError"]),
     (
         2,
@@ -152,7 +171,8 @@ WRONG = [
     (3, COUNT.format(*RIGHT[:2], "..."), ["basic weights: not answered yet"]),
     (4, FOLD.format(1.5, -1.25, 1.5), ["weight: 1.5 is not right", "not the variance"]),
     (4, FOLD.format(3, -2, 1.5), ["bias: -2 is not right", "bias of the convolution is missing"]),
-    (4, FOLD.format(3.0, -1.5 + 1, 1.5), ["it is scaled too"]),
+    (4, FOLD.format(3.0, 1 + 1.5 * (0 - 2) + 0.5, 1.5), ["bias: -1.5", "it is scaled too"]),
+    (4, FOLD.format(3, 1 + (0.5 - 2), 1.5), ["bias: -0.5", "the factor gamma / standard"]),
     (4, FOLD.format(3, -0.125, 1.5), ["bias: -0.125", "not the variance"]),
     (4, FOLD.format(3, -1.25, 2.5), ["without the bias the values are lower"]),
     (4, FOLD.format(3, -1.25, 2), ["BN subtracts too much"]),
@@ -190,6 +210,21 @@ WRONG = [
         6,
         repaired("x.data += BRANCH.data", "return self.relu(x)"),
         ["backward: the gradient of the input differs"],
+    ),
+    (
+        6,
+        repaired("return self.relu(BRANCH + x)"),
+        ["repaired: correct", "in place: not yet", "right, but new memory"],
+    ),
+    (
+        6,
+        repaired("out = BRANCH", "out += x", "return self.relu(out)"),
+        ["repaired: correct", "in place: not yet", "are `+` and ReLU both in place?"],
+    ),
+    (
+        6,
+        repaired("return (BRANCH + x).relu_()"),
+        ["repaired: correct", "in place: not yet", "are `+` and ReLU both in place?"],
     ),
     (
         6,

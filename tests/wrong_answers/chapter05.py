@@ -35,6 +35,11 @@ WALK = (
 )
 WEIGHTS = "def stage_weights(inplanes, planes, blocks, stride):\n    return {}"
 
+COUNTED = WEIGHTS.format(
+    "9 * planes * (inplanes + (2 * blocks - 1) * planes) + 4 * planes * blocks "
+    "+ planes * (inplanes + 2) * ({})"
+)
+
 # (exercise, answer, words that the check must say)
 WRONG = [
     (1, WALK.format(80, 40, 20), ["layer1: 20 is not right", "the first stage has stride 1"]),
@@ -47,12 +52,32 @@ WRONG = [
         ["my_stage(8, 16, 2, 1): not yet", "addition differ in shape"],
     ),
     (2, stage(when="True"), ["my_stage(8, 8, 2, 1): not yet", "needed only where the shape"]),
-    (2, stage(shortcut="1"), ["my_stage(8, 16, 3, 2): not yet", "in stride?"]),
+    (
+        2,
+        stage(shortcut="1"),
+        ["my_stage(8, 16, 3, 2): not yet", "0.downsample.0: stride is 1, not 2"],
+    ),
     (2, stage(other=", 2"), ["my_stage(8, 16, 3, 2): not yet", "RuntimeError"]),
     (2, stage(first="1", shortcut="1"), ["output shape", "0.conv1: stride is 1, not 2"]),
     (2, stage(end="return layers"), ["got a list", "nn.Sequential(*blocks)"]),
     (2, stage(end="return nn.ModuleList(layers)"), ["forward", "use nn.Sequential"]),
     (2, stage(end="return nn.Sequential(*layers[:-1])"), ["1.conv1.weight: is missing"]),
+    (
+        2,
+        stage(when="inplanes != planes"),
+        ["my_stage(8, 16, 3, 2): correct", "my_stage(8, 8, 2, 2): not yet", "addition differ"],
+    ),
+    (
+        2,
+        stage(end="return nn.Sequential(layers[0], *[layers[-1]] * (blocks - 1))"),
+        ["my_stage(8, 16, 3, 2): not yet", "1 and 2 are one object"],
+    ),
+    (
+        3,
+        COUNTED.format("inplanes != planes"),
+        ["(64, 64, 2, 2)", "a stride needs a projection too"],
+    ),
+    (3, COUNTED.format("False"), ["the projection is missing"]),
     (3, WEIGHTS.format("18 * planes**2 * blocks"), ["with arguments (64, 64, 3, 1)", "221952"]),
     (3, WEIGHTS.format("planes / 0"), ["ZeroDivisionError"]),
     (3, WEIGHTS.format("str(planes)"), ["returns '64'", "expected: 221952"]),

@@ -11,7 +11,7 @@ def my_rate(step, steps, peak, warm):
     t = {time}
     return {fall}
 """
-NOISE = "noise = {{'mean': {}, 'standard error': {}, 'beyond two': {}}}"
+NOISE = "noise = {{'mean': {}, 'standard error': {}, 'beyond two (1 or 0)': {}}}"
 
 
 def rate(
@@ -34,6 +34,14 @@ def gradient(loss: str, end: str = "return layer.weight.grad", between: str = "p
 
 
 MEAN = "F.cross_entropy(layer(a), b)"
+
+ALL_AT_ONCE = """
+def my_gradient(count, parts):
+    layer, x, y = example(count)
+    pairs = zip(x.tensor_split(parts), y.tensor_split(parts))
+    sum(F.cross_entropy(layer(a), b) * len(b) / count for a, b in pairs).backward()
+    return layer.weight.grad
+"""
 
 # (exercise, answer, words that the check must say)
 WRONG = [
@@ -65,11 +73,13 @@ WRONG = [
         "    return -t * math.log(t) - (classes - 1) * s * math.log(s)",
         ["arguments (10, 0.1)", "not yet"],
     ),
-    (5, gradient(MEAN), ["arguments (8, 2)", "not yet"]),
+    (5, gradient(MEAN), ["arguments (8, 2)", "not yet", "times what it should be"]),
+    (5, "my_gradient = whole_gradient", ["my_gradient: correct", "one backward: call it once for"]),
+    (5, ALL_AT_ONCE, ["my_gradient: correct", "pictures at once: not yet", "expected: 4"]),
     (5, gradient(f"{MEAN} / parts"), ["arguments (8, 3)", "not yet"]),
     (5, gradient(f"{MEAN} * len(b) / count", between="layer.zero_grad()"), ["arguments (8, 2)"]),
     (5, gradient(f"{MEAN} * len(b) / count", end="return layer.weight"), ["not yet", "(8, 1)"]),
     (6, NOISE.format(0.4, 0.26, 0), ["standard error: 0.26", "by n - 1, not by n"]),
     (6, NOISE.format(0.4, 0.56, 0), ["standard error: 0.56", "root of n"]),
-    (6, NOISE.format(0.4, 0.3215, 1), ["beyond two: 1", "twice the standard error"]),
+    (6, NOISE.format(0.4, 0.3215, 1), ["beyond two (1 or 0): 1", "twice the standard error"]),
 ]
