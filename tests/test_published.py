@@ -68,6 +68,25 @@ def test_degradation(size, part):
         assert plain56[seed] < resnet56[seed] - 5
 
 
+def test_what_chapter_01_says_of_the_rescues_at_the_small_size():
+    """None of the moves brings plain-56 to the training error of plain-20, with any seed."""
+    shallow = accuracies("small-plain20", "train")
+    moves = {r.experiment.name for r in RUNS if r.experiment.name.startswith("small-rescue-")}
+    recorded_moves = [name for name in sorted(moves) if records.find(name)]
+    assert len(recorded_moves) >= 7
+    for name in recorded_moves:
+        assert max(accuracies(name, "train").values()) < min(shallow.values()), name
+
+
+def test_what_chapter_01_says_of_small_residual_nets():
+    """They degrade too, by the training error, but by less than half of what plain nets lose."""
+    lost = {}
+    for family in ("plain", "resnet"):
+        shallow, deep = (accuracies(f"small-{family}{depth}", "train") for depth in (20, 56))
+        lost[family] = mean(shallow[s] - deep[s] for s in shallow)
+    assert 0 < lost["resnet"] < lost["plain"] / 2
+
+
 @pytest.mark.parametrize("study", ["small-fix", "fix"])
 def test_what_chapter_07_says_of_the_fix_table(study):
     """The stem is worth more than the expected null ever moved, added or left out."""

@@ -237,12 +237,13 @@ def test_order_one_seed_of_everything_first(tmp_path):
 # --- how a net starts
 
 
+@pytest.mark.parametrize("shift", [1, 2])
 @pytest.mark.parametrize("model", ["plain20", "resnet20", "preact_resnet20", "resnet164"])
-def test_start_bn_bias_1(model):
-    """1 is added exactly where a ReLU sees it next: found by following the values, not names."""
+def test_start_bn_bias(model, shift):
+    """It is added exactly where a ReLU sees it next: found by following the values, not names."""
     net = create(model, widths=(4, 4, 8))
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    experiments.apply_start(net, "bn-bias-1")
+    experiments.apply_start(net, f"bn-bias-{shift}")
     changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
     wanted, fed = set(), {}
     names = {module: name for name, module in net.named_modules()}
@@ -256,7 +257,7 @@ def test_start_bn_bias_1(model):
     net.train()(torch.randn(2, 3, 8, 8))
     inside = {name for name in wanted if name.startswith("layer")}
     assert changed == {f"{name}.bias" for name in inside} and changed
-    assert all((net.state_dict()[key] == 1).all() for key in changed)
+    assert all((net.state_dict()[key] == shift).all() for key in changed)
 
 
 def test_start_dirac():

@@ -18,7 +18,7 @@ PICTURES = {
     "shapes10": (10, (3, 32, 32)),
     "digits": (10, (1, 8, 8)),
 }
-STARTS = ("", "bn-bias-1", "dirac")
+STARTS = ("", "bn-bias-1", "bn-bias-2", "dirac")
 NAME = re.compile(r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*")
 
 
@@ -137,21 +137,22 @@ def plain(values: dict) -> dict:
 def apply_start(net: nn.Module, start: str) -> None:
     """Change the weights of a new net; "" leaves them as they are.
 
-    "bn-bias-1": the shift of every batch normalisation that a ReLU follows inside a branch is 1,
-    so that most values pass the ReLU unchanged (in a plain net that is every one in a block).
+    "bn-bias-1", "bn-bias-2": the shift of every batch normalisation that a ReLU follows inside a
+    branch is 1 or 2, so that most values pass the ReLU unchanged (in a plain net that is every one
+    in a block).
     "dirac": every convolution with as many inputs as outputs starts as the identity.
     """
     for module in net.modules():
         if start == "dirac" and isinstance(module, nn.Conv2d):
             if module.in_channels == module.out_channels and module.groups == 1:
                 nn.init.dirac_(module.weight)
-        elif start == "bn-bias-1" and hasattr(module, "residual"):
+        elif start.startswith("bn-bias") and hasattr(module, "residual"):
             norms = [getattr(module, n) for n in ("bn1", "bn2", "bn3") if hasattr(module, n)]
             # Behind the last one of the original block comes the addition, not a ReLU.
             last = None if module.preactivation or not module.residual else norms[-1]
             for norm in norms:
                 if norm is not last and isinstance(norm, nn.BatchNorm2d):
-                    nn.init.ones_(norm.bias)
+                    nn.init.constant_(norm.bias, float(start[-1]))
 
 
 @lru_cache
