@@ -271,6 +271,19 @@ def test_no_page_is_wider_than_the_window(view, address, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_no_line_of_code_or_output_is_cut_on_a_desktop(light, address, name):
+    """The folded setup cell is the exception."""
+    page = light.open(address, name)
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll("div.cell:not(.tag_hide-input) pre")]
+            .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1)
+            .map(e => [e.scrollWidth - e.clientWidth, e.textContent.split("\\n").reduce(
+                (a, b) => a.length >= b.length ? a : b).slice(0, 110)])"""
+    )
+    assert cut == []
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_one_search_box(view, address, name):
     """One way to search is visible: a field or a button, not two of them."""
     page = view.open(address, name)

@@ -1,10 +1,10 @@
 """Wrong answers to the exercises of chapter 04, and the words that each must be told."""
 
 
-def projections(b34=3, c34=16, b101=4, b20=2) -> str:
+def projections(c18=8, c50=16, b152=4, b56=2) -> str:
     return (
-        f"projections = {{'ResNet-34, option B': {b34}, 'ResNet-34, option C': {c34}, "
-        f"'ResNet-101, option B': {b101}, 'CIFAR ResNet-20, option B': {b20}}}"
+        f"projections = {{'ResNet-18, option C': {c18}, 'ResNet-50, option C': {c50}, "
+        f"'ResNet-152, option B': {b152}, 'CIFAR ResNet-56, option B': {b56}}}"
     )
 
 
@@ -24,12 +24,14 @@ NOTHING = "for_nothing = {{'MACs for nothing': {}, 'percent of the net': {}}}"
 
 # (exercise, answer, words that the check must say)
 WRONG = [
-    (1, projections(b34=4), ["option B: 4 is not right", "64 channels in, 64 out"]),
-    (1, projections(c34=3), ["option C: 3 is not right", "projects on every shortcut"]),
-    (1, projections(b101=3), ["ResNet-101, option B: 3", "64 channels in, 256 out"]),
-    (1, projections(b20=3), ["CIFAR ResNet-20", "keeps 16 channels"]),
-    (1, projections(b20="'two'"), ["'two' is not a number"]),
-    (1, projections(b20="..."), ["CIFAR ResNet-20, option B: not answered yet"]),
+    (1, projections(c18=3), ["ResNet-18, option C: 3 is not right", "on every shortcut"]),
+    (1, projections(c50=4), ["ResNet-50, option C: 4 is not right", "on every shortcut"]),
+    (1, projections(b152=3), ["ResNet-152, option B: 3", "64 channels in, 256 out"]),
+    (1, projections(b152=50), ["ResNet-152, option B: 50", "this is option C"]),
+    (1, projections(b56=3), ["CIFAR ResNet-56", "keeps 16 channels"]),
+    (1, projections(b56=27), ["CIFAR ResNet-56", "this is option C"]),
+    (1, projections(b56="'two'"), ["'two' is not a number"]),
+    (1, projections(b56="..."), ["CIFAR ResNet-56, option B: not answered yet"]),
     # Floor instead of ceil: only the odd side shows it.
     (
         2,
@@ -69,10 +71,14 @@ WRONG = [
         f"def my_pooled(inplanes, planes, stride):\n    return [{POOL}, {CONV}, {NORM}]\n",
         ["got a list", "nn.Sequential"],
     ),
-    (3, SHARE.format("(kernel / stride) ** 2"), ["(3, 2)", "returns 2.25", "expected: 1.0"]),
-    (3, SHARE.format("min(1.0, kernel / stride)"), ["(1, 2)", "returns 0.5", "expected: 0.25"]),
-    (3, SHARE.format("1 / stride**2"), ["(3, 2)", "returns 0.25", "expected: 1.0"]),
-    (3, SHARE.format("100 * min(1, kernel / stride) ** 2"), ["returns 25.0", "expected: 0.25"]),
+    (
+        3,
+        SHARE.format("(kernel / stride) ** 2"),
+        ["(3, 2)", "returns 2.25", "expected: 1.0", "read no more than all"],
+    ),
+    (3, SHARE.format("min(1.0, kernel / stride)"), ["(1, 2)", "returns 0.5", "two sides"]),
+    (3, SHARE.format("1 / stride**2"), ["(3, 2)", "returns 0.25", "a wider window reads more"]),
+    (3, SHARE.format("100 * min(1, kernel / stride) ** 2"), ["returns 25.0", "at most 1"]),
     (4, FIELDS.format(81, 483), ["ResNet-32: 81 is not right", "five"]),
     (4, FIELDS.format(143, 483), ["ResNet-32: 143", "still has the smaller jump"]),
     (4, FIELDS.format(137, 427), ["ResNet-50 v1: 427", "the stride comes before the 3x3"]),
@@ -88,5 +94,9 @@ WRONG = [
     (6, NOTHING.format(491_323_392, 12.7), ["conv1 is needed"]),
     (6, NOTHING.format(500_957_184, 13.0), ["one quarter of the positions is read"]),
     (6, NOTHING.format(125_239_296, 3.2), ["there are three"]),
-    (6, NOTHING.format(375_717_888, 0.0974), ["percent of the net: 0.0974 is not right"]),
+    (
+        6,
+        NOTHING.format(375_717_888, 0.0974),
+        ["percent of the net: 0.0974 is not right", "percent or a share?"],
+    ),
 ]
