@@ -750,6 +750,13 @@ def test_the_hint_for_a_typical_wrong_number():
     assert not checks.numbers("n", {"yes": False}, {"yes": 1}).ok
 
 
+def test_an_answer_that_is_computed():
+    assert checks.numbers("n", {"a": lambda: 7}, {"a": 7}).ok
+    text = repr(checks.numbers("n", {"a": lambda: 1 // 0}, {"a": 7}))
+    assert "broken: a: raises ZeroDivisionError" in text
+    assert not checks.numbers("n", {"a": lambda: ...}, {"a": 7}).answered
+
+
 def half(n):
     return n // 2
 

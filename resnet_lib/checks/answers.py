@@ -55,6 +55,7 @@ def unanswered(answer) -> bool:
 def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = None) -> Report:
     """Compare named numbers with the expected ones; `...` or None means "not answered yet".
 
+    An answer may be a function without arguments that computes it: what it raises is reported.
     `hints[name]` maps a typical wrong value to the hint for it; "" is for all others. Integers
     must be equal (True and False count where 1 or 0 is expected), floats agree to 1 %.
     """
@@ -63,6 +64,7 @@ def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = No
     if not isinstance(answers, dict):
         text = f"got {shown(answers)}, not a dict of named numbers"
         return Report(subject, findings=[Finding("broken", text)])
+    answers = {name: _computed(answer) for name, answer in answers.items()}
     strange = [name for name in answers if name not in expected]
     if all(unanswered(answers.get(name)) for name in expected) and not strange:
         return Report(subject, answered=False)
@@ -75,6 +77,8 @@ def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = No
         if unanswered(got):
             hint = f"there is an answer called {strange[0]!r}" if strange else ""
             report.findings.append(Finding("broken", "not answered yet", name, hint=hint))
+        elif isinstance(got, Exception):
+            report.findings.append(Finding("broken", raised(got), name))
         elif number is None:
             found = Finding("broken", f"{shown(got)} is not a number", name, hint=_form(got))
             report.findings.append(found)
@@ -82,6 +86,17 @@ def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = No
             hint = _typical(number, right, (hints or {}).get(name, {}))
             report.findings.append(Finding("broken", f"{number} is not right", name, hint=hint))
     return report
+
+
+def _computed(answer: object) -> object:
+    if not callable(answer):
+        return answer
+    try:
+        return answer()
+    except NotImplementedError:
+        return ...
+    except Exception as error:
+        return error
 
 
 def _form(got: object) -> str:
