@@ -8,7 +8,14 @@ def leaky_factor(a):
     mean = {mean}
     return {end}
 """
-DECAY = "def after_decay(steps, shrink):\n    left = {}\n    return {}"
+RESTART = """
+def restart(net):
+    with torch.no_grad():
+        {}
+    return {}
+"""
+EVERY_CONV = "for m in convs(net): m.weight *= 0.1"
+EVERY_BN = "for m in net.modules(): isinstance(m, nn.BatchNorm2d) and m.{}.fill_({})"
 SHORTCUT = "def shortcut_path(scale, blocks):\n    return {}"
 MOST = "def most_blocks(scale):\n    return {}"
 MASK = "g = g * (W @ x + x > 0)"
@@ -25,7 +32,7 @@ WRONG = [
     (1, THREE.format(1.2, 0.7, -0.4), ["without shortcuts: 0.7", "multiplies its slopes"]),
     (1, THREE.format(1.2, -0.1, 0.7), ["two branches: 0.7", "paths with one branch"]),
     (1, THREE.format(1.2, -0.1, "..."), ["two branches: not answered yet"]),
-    (2, BACKWARD.format("pass", "g + W.T @ g"), ["not yet", "the ReLU after the addition"]),
+    (2, BACKWARD.format("pass", "g + W.T @ g"), ["not yet", "the ReLU is missing"]),
     (2, BACKWARD.format(MASK, "W.T @ g"), ["not yet", "the shortcut is missing"]),
     (2, BACKWARD.format(MASK, "g + W @ g"), ["not yet", "transpose"]),
     (
@@ -35,17 +42,24 @@ WRONG = [
     ),
     (2, BACKWARD.format("pass", "(W.T @ g + g) * (W @ x + x > 0)"), ["not yet", "comes first"]),
     (2, BACKWARD.format("pass", "(W.T * g) @ x @ x @ x"), ["raises RuntimeError"]),
-    (3, leaky(mean="0"), ["not yet", "with arguments (0.0,)", "returns 1.0"]),
-    (3, leaky(end="math.sqrt((square - mean**2) / square)"), ["arguments (0.0,)", "1.211"]),
-    (3, leaky(end="square / (square - mean**2)"), ["arguments (0.0,)", "returns 1.467"]),
-    (3, leaky(mean="1 / math.sqrt(2 * math.pi)"), ["with arguments (0.2,)"]),
-    (4, DECAY.format("shrink**steps", "1.02 * left * 5, 5.1 * left"), ["(1, 0.9)", "4.59"]),
-    (4, DECAY.format("shrink * steps", "1.02 * left * 5, 0.02 * left * 5 + 5"), ["(0, 0.9)"]),
-    (4, DECAY.format("shrink**steps", "0.02 * left * 5 + 5, 1.02 * left * 5"), ["(1, 0.9)"]),
-    (4, DECAY.format("shrink**steps", "1.02 * left * 5"), ["not yet", "returns 5.1"]),
-    (5, SHORTCUT.format("scale * blocks"), ["shortcut_path: not yet", "(0.5, 3)"]),
-    (5, SHORTCUT.format("(1 + scale) ** blocks"), ["shortcut_path: not yet", "expected: 0.125"]),
-    (5, MOST.format("math.log(0.01) / math.log(scale)"), ["most_blocks: not yet", "6.64"]),
-    (5, MOST.format("math.ceil(math.log(0.01) / math.log(scale))"), ["returns 7", "expected: 6"]),
-    (5, MOST.format("math.floor(math.log(0.01) / scale)"), ["most_blocks: not yet"]),
+    (3, leaky(mean="0"), ["with arguments (0.0)", "returns 1.0", "subtracts the mean"]),
+    (
+        3,
+        leaky(end="math.sqrt((square - mean**2) / square)"),
+        ["arguments (0.0)", "1.211", "upside down"],
+    ),
+    (3, leaky(end="square / (square - mean**2)"), ["arguments (0.0)", "returns 1.466", "root"]),
+    (3, leaky(mean="1 / math.sqrt(2 * math.pi)"), ["with arguments (0.2)"]),
+    (4, RESTART.format(EVERY_CONV, "net"), ["calm seeds: 0 is not right", "divides a scale"]),
+    (4, RESTART.format(EVERY_BN.format("weight", 0), "net"), ["no gradient at all"]),
+    (4, RESTART.format(EVERY_BN.format("bias", 1), "build(56, True)"), ["must stay plain"]),
+    (4, RESTART.format("pass", "build(8, False)"), ["with 56 layers"]),
+    (4, RESTART.format("net.conv1.weight *= 1000", "net"), ["only divide their own gradient"]),
+    (4, RESTART.format("pass", "None"), ["does your function return the net?"]),
+    (4, RESTART.format(EVERY_BN.format("bias", 0.3), "net"), ["calm seeds: 0 is not right"]),
+    (5, SHORTCUT.format("scale * blocks"), ["shortcut_path: not yet", "(0.5, 3)", "a power"]),
+    (5, SHORTCUT.format("(1 + scale) ** blocks"), ["expected: 0.125", "no slope of a branch"]),
+    (5, MOST.format("math.log(0.01) / math.log(scale)"), ["6.64", "a whole number"]),
+    (5, MOST.format("math.ceil(math.log(0.01) / math.log(scale))"), ["returns 7", "round down"]),
+    (5, MOST.format("math.floor(math.log(0.01) / scale)"), ["most_blocks: not yet", "expected: 6"]),
 ]
