@@ -2,6 +2,7 @@
 a reader hands in makes it raise."""
 
 import copy
+import math
 from collections import OrderedDict
 from functools import partial
 
@@ -755,6 +756,11 @@ def test_an_answer_that_is_computed():
     text = repr(checks.numbers("n", {"a": lambda: 1 // 0}, {"a": 7}))
     assert "broken: a: raises ZeroDivisionError" in text
     assert not checks.numbers("n", {"a": lambda: ...}, {"a": 7}).answered
+
+    def checked():
+        assert not math.pi, "return the block"
+
+    assert "broken: a: return the block" in repr(checks.numbers("n", {"a": checked}, {"a": 7}))
 
 
 def half(n):

@@ -55,7 +55,8 @@ def unanswered(answer) -> bool:
 def numbers(subject: str, answers: dict, expected: dict, hints: dict | None = None) -> Report:
     """Compare named numbers with the expected ones; `...` or None means "not answered yet".
 
-    An answer may be a function without arguments that computes it: what it raises is reported.
+    An answer may be a function without arguments that computes it: what it raises is reported,
+    and of an assert the message alone.
     `hints[name]` maps a typical wrong value to the hint for it; "" is for all others. Integers
     must be equal (True and False count where 1 or 0 is expected), floats agree to 1 %.
     """
@@ -235,5 +236,6 @@ def shown(value: object) -> str:
 
 
 def raised(error: Exception) -> str:
-    first = (str(error).strip() or "no message").splitlines()[0]
-    return f"raises {type(error).__name__}: {first[:200]}"
+    """The first line of an error; a failed assert of a check says itself what is wrong."""
+    first = (str(error).strip() or "no message").splitlines()[0][:200]
+    return first if isinstance(error, AssertionError) else f"raises {type(error).__name__}: {first}"

@@ -13,11 +13,8 @@ def start(*lines: str, end: str = "return net") -> str:
     return "\n    ".join(("def my_start(net):", *lines, end)) + "\n"
 
 
-def tables(he=1.78, plain=-5.13, worth=7.42) -> str:
-    return (
-        f"from_tables = {{'He 2015, residual': {he}, 'Li 2018, no shortcut': {plain}, "
-        f"'shortcut at 56 layers': {worth}}}"
-    )
+def controls(a=1, b=3, c=2, d=5) -> str:
+    return f"excluded_by = {{'A': {a}, 'B': {b}, 'C': {c}, 'D': {d}}}"
 
 
 DIRAC = "nn.init.dirac_(block.conv1.weight); nn.init.dirac_(block.conv2.weight)"
@@ -35,29 +32,46 @@ WRONG = [
     # A zero branch without a shortcut: everything is lost.
     (2, nothing("nn.init.zeros_(block.bn2.weight)"), ["plain, eval mode", "zeros erase x"]),
     (2, nothing("pass"), ["the branch must give 0", "each convolution must copy"]),
-    (2, nothing(DIRAC, end="block.eval()"), ["-1 is not right", "return the block?"]),
-    (3, WAYS.format("0.5**layers"), ["with arguments (1.0, 1)", "expected: 0.841"]),
+    (2, nothing(DIRAC, end="block.eval()"), ["plain, eval mode: return the block that you"]),
+    (2, nothing("block.bn2.weight = 0"), ["raises TypeError: cannot assign 'int' as parameter"]),
+    (
+        2,
+        nothing("block.residual = True\n    nn.init.zeros_(block.bn2.weight)"),
+        ["plain, eval mode: change only the weights"],
+    ),
+    (2, nothing("pass", end="return nn.Identity()"), ["return the block that you were given"]),
+    (
+        3,
+        WAYS.format("0.5**layers"),
+        ["with arguments (1.0, 1)", "expected: 0.841", "right for the bias 0 only"],
+    ),
     (
         3,
         WAYS.format("0.5 * (1 + math.erf(bias / math.sqrt(2)))"),
-        ["with arguments (0.0, 10)", "returns 0.5"],
+        ["with arguments (0.0, 10)", "returns 0.5", "the share of one ReLU"],
     ),
     (
         3,
         WAYS.format("(0.5 * (1 + math.erf(bias))) ** layers"),
-        ["with arguments (1.0, 1)", "returns 0.92"],
+        ["with arguments (1.0, 1)", "returns 0.92", "takes bias / sqrt(2)"],
     ),
-    (4, tables(he=-1.78), ["He 2015, residual: -1.78", "it falls: positive"]),
-    (4, tables(plain=5.13), ["Li 2018, no shortcut: 5.13", "it rises"]),
-    (4, tables(worth=0.81), ["shortcut at 56 layers: 0.81", "at 20 layers"]),
-    (4, tables(worth=6.34), ["shortcut at 56 layers: 6.34", "one paper for both"]),
+    (
+        3,
+        WAYS.format("1 - (0.5 * (1 + math.erf(bias / math.sqrt(2)))) ** layers"),
+        ["with arguments (0.0, 10)", "the closed ones"],
+    ),
+    (4, controls(a=4), ["A: 4 is not right", "low when a net overfits"]),
+    (4, controls(b=1), ["B: 1 is not right", "too few weights has a high"]),
+    (4, controls(c=3), ["C: 3 is not right", "change the rate alone"]),
+    (4, controls(d=4), ["D: 4 is not right", "end as high as with fewer steps"]),
+    (4, controls(d=3), ["D: 3 is not right", "began at the goal"]),
     # BN takes the scale out again.
     (
         5,
         start("for layer in net.layers:", "    layer.weight.data *= 0.5"),
         ["seeds rescued: 0 is not right", "divided out by BN"],
     ),
-    (5, start("net.residual = True"), ["-1 is not right", "must stay plain"]),
-    (5, start("net.layers = net.layers[:6]"), ["-1 is not right", "56 layers deep"]),
-    (5, start("bn_bias(net, 2.0)", end="pass"), ["-2 is not right", "return the net?"]),
+    (5, start("net.residual = True"), ["the net must stay plain"]),
+    (5, start("net.layers = net.layers[:6]"), ["must stay 56 layers deep"]),
+    (5, start("bn_bias(net, 2.0)", end="pass"), ["return the net that you were given"]),
 ]

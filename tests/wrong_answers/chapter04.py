@@ -91,7 +91,7 @@ WRONG = [
     (5, ORDER.format("[*range(4, 12), *range(16)]"), ["exactly once, in a list"]),
     (5, ORDER.format("[[1]] * planes"), ["exactly once, in a list"]),
     (5, ORDER.format("planes / 0"), ["raises ZeroDivisionError"]),
-    (5, ORDER.format("planes"), ["exactly once, in a list"]),
+    (5, ORDER.format("planes"), ["raises TypeError: 'int' object is not iterable"]),
     (5, ORDER.format("[*range(8, 16), *range(8)]"), ["only channels with zeros agree"]),
     (6, NOTHING.format(115_605_504, 3.0), ["115605504 is not right", "conv2 too"]),
     (6, NOTHING.format(491_323_392, 12.7), ["conv1 is needed"]),
