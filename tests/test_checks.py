@@ -706,6 +706,49 @@ def test_a_function_may_answer_in_another_precision():
     assert "with arguments (a tensor of shape (9, 9))" in text
 
 
+@pytest.mark.parametrize(
+    ("got", "right", "same"),
+    [
+        ("a", "a", True),
+        ("a", "b", False),
+        (True, True, True),
+        (1, True, False),
+        (True, 1, False),
+        ((1, 2), [1, 2], True),
+        ((1, 2), (1, 2, 3), False),
+        ((1, 2), (1, 3), False),
+        (((1,), 2), ((1,), 2), True),
+        ("12", (1, 2), False),
+        (None, None, True),
+        (torch.ones(2), torch.ones(2), True),
+        ([1.0, 1.0], torch.ones(2), False),
+        (torch.ones(0), torch.ones(0), True),
+        (np.ones(2), 1, False),
+    ],
+    ids=str,
+)
+def test_what_counts_as_the_same_answer(got, right, same):
+    report = checks.function("f", lambda: got, lambda: right, [()])
+    assert report.ok is same, report
+
+
+def test_two_numbers_that_look_alike_are_told_apart():
+    text = repr(checks.function("f", lambda: 1000000.4, lambda: 1000000, [()]))
+    assert "they differ by 4.0e-01" in text
+    assert "differ" not in repr(checks.function("f", lambda: 3.0, lambda: 4.0, [()]))
+    several = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])
+    text = repr(checks.function("f", lambda: several[0], lambda: several[1], [()]))
+    assert "times what it should be" not in text
+
+
+def test_nearly_is_for_floats_only():
+    report = checks.numbers("n", {"side": 1001}, {"side": 1000})
+    assert "one more digit" not in repr(report)
+    assert "one more digit" not in repr(checks.numbers("n", {"share": 0.9}, {"share": 0.6}))
+    assert "write 1 or 0" in repr(checks.numbers("n", {"side": True}, {"side": 7}))
+    assert "write 1" not in repr(checks.numbers("n", {"side": [7]}, {"side": 7}))
+
+
 def test_no_hook_stays_behind():
     module = nn.modules.module
     for build in [Block, *(with_forward(f) for f, _ in WRONG_FORWARD.values())]:
