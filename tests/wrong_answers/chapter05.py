@@ -83,7 +83,11 @@ WRONG = [
     (3, WEIGHTS.format("str(planes)"), ["returns '64'", "expected: 221952"]),
     (4, "depth_26 = {'blocks in each stage': 6, 'weights': 17_960_232}", ["two layers"]),
     (4, "depth_26 = {'blocks in each stage': 3, 'weights': 17_960_233}", ["weights: 17960233"]),
-    (4, "depth_26 = {'blocks in each stage': 12, 'weights': ...}", ["12 is not right", "there are four stages"]),
+    (
+        4,
+        "depth_26 = {'blocks in each stage': 12, 'weights': ...}",
+        ["12 is not right", "there are four stages"],
+    ),
     (5, early("self.relu(out)"), ["not yet", "shortcut is never added"]),
     (5, early("out + x"), ["not yet", "ReLU after the addition is missing"]),
     (5, early("self.relu(out + x)"), ["early ReLU: correct"]),  # the right block, by mistake
