@@ -637,6 +637,70 @@ def test_the_end_outside_a_block(end, words):
     assert words in text, text
 
 
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: nn.Sequential(OtherNames(stride=1)), "where is the stride?"),
+        (lambda: nn.Sequential(OtherNames(), nn.Conv2d(16, 12, 1)), "how many channels leave"),
+    ],
+    ids=["stride", "channels"],
+)
+def test_a_wrong_shape_where_no_name_is_known(build, words):
+    text = repr(block_report(build, BasicBlock(8, 16, 2, projection(8, 16, 2))))
+    assert "output shape" in text and words in text, text
+
+
+def test_a_missing_projection_is_explained():
+    class Cut(Block):
+        def shortcut(self, x):
+            return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4))
+
+    text = repr(block_report(lambda: Cut(8, 16, 2), BasicBlock(8, 16, 2, projection(8, 16, 2))))
+    assert "downsample.0.weight: is missing" in text
+    assert "the shape changes here, so the shortcut needs" in text
+
+
+def test_scale_and_shift_of_bn_that_are_not_used():
+    """With a new BN, scale 1 and shift 0, it would not be seen."""
+
+    def plain_bn(bn, x):
+        return F.batch_norm(x, bn.running_mean, bn.running_var, None, None, bn.training, 0.1)
+
+    def forward(s, x):
+        return s.relu(plain_bn(s.bn2, s.conv2(s.relu(s.bn1(s.conv1(x))))) + x)
+
+    text = repr(block_report(with_forward(forward)))
+    assert "output in train mode: differs from the reference" in text
+
+
+def test_which_gradient_is_missing():
+    def forward(s, x):
+        out = s.relu(s.bn1(s.conv1(x)))
+        return s.relu(s.bn2(F.conv2d(out, s.conv2.weight.detach(), padding=1)) + x)
+
+    assert "conv2.weight: it gets no gradient" in repr(block_report(with_forward(forward)))
+
+    def louder(s, x):
+        weight = 2 * s.conv2.weight - s.conv2.weight.detach()
+        out = s.relu(s.bn1(s.conv1(x)))
+        return s.relu(s.bn2(F.conv2d(out, weight, padding=1)) + x)
+
+    assert "conv2.weight: its gradient differs" in repr(block_report(with_forward(louder)))
+
+
+def test_an_in_place_step_that_backward_needs():
+    def forward(s, x):
+        out = s.bn1(s.conv1(x))
+        kept = out.exp()
+        out = s.relu(out + 0 * kept)
+        kept.mul_(2)
+        return s.relu(s.bn2(s.conv2(out)) + x)
+
+    text = repr(block_report(with_forward(forward)))
+    assert "modified by an inplace operation" in text and "`out = out + x`" in text
+    assert "out + x" not in repr(block_report(with_forward(WRONG_FORWARD["mean"][0])))
+
+
 def test_one_block_in_two_places():
     block = Block()
     reference = nn.Sequential(BasicBlock(8, 8), BasicBlock(8, 8))
