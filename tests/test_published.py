@@ -78,6 +78,13 @@ def test_what_chapter_01_says_of_the_rescues_at_the_small_size():
         assert max(accuracies(name, "train").values()) < min(shallow.values()), name
 
 
+def test_what_chapter_04_says_of_projections_everywhere_at_the_small_size():
+    """Option C is behind A with every seed, by more than A-end, the control, ever moves."""
+    names = ("small-resnet20", "small-shortcut-C", "small-shortcut-A-end")
+    a, c, same = (accuracies(name, "test") for name in names)
+    assert max(c[s] - a[s] for s in a) < -max(abs(same[s] - a[s]) for s in a)
+
+
 def test_what_chapter_01_says_of_small_residual_nets():
     """They degrade too, by the training error, but by less than half of what plain nets lose."""
     lost = {}
