@@ -156,7 +156,11 @@ WRONG_FORWARD = {
         ["conv2 gets a layer instead of a tensor: nn.ReLU()(x), not nn.ReLU(x)"],
     ),
     "None is called": (lambda s, x: s.downsample(x), ["downsample is None where"]),
-    "F not imported": (lambda s, x: NoSuch.relu(x), ["NameError"]),  # noqa: F821
+    "F not imported": (
+        eval("lambda s, x: F.relu(x)", {}),
+        ["NameError", "`import torch.nn.functional as F`"],
+    ),
+    "another name": (eval("lambda s, x: G.relu(x)", {}), ["NameError: name 'G' is not defined"]),
     "dropout": (
         lambda s, x: s.relu(F.dropout(s.branch(x), 0.5, s.training) + x),
         ["two calls on the same pictures differ"],
@@ -671,6 +675,16 @@ def test_scale_and_shift_of_bn_that_are_not_used():
 
     text = repr(block_report(with_forward(forward)))
     assert "output in train mode: differs from the reference" in text
+
+
+def test_a_layer_that_init_does_not_make():
+    class Forgets(Block):
+        def __init__(self):
+            super().__init__()
+            del self.conv2
+
+    text = repr(block_report(Forgets))
+    assert "AttributeError" in text and "write `self.conv2 = ...` in __init__" in text
 
 
 def test_which_gradient_is_missing():
