@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "predict": {"models", "data", "checkpoint", "records"},
     "diagram": {"plots"},
     "runs": {"models", "data", "recipe", "train", "checkpoint", "records"},
-    "__init__": {"models"},
+    "__init__": {"models", "checks"},
     "__main__": {"cli"},
 }
 MAY_IMPORT["cli"] = {*MAY_IMPORT, "cli"} - {"__main__"}
@@ -210,7 +210,7 @@ def test_the_counter_of_code_lines():
 
 @pytest.mark.parametrize(
     ("names", "limit"),
-    [(CORE, 2600), (CHECKS, 900), (OTHERS, 950), (RUNS, 1050)],
+    [(CORE, 2600), (CHECKS, 1680), (OTHERS, 950), (RUNS, 1050)],
     ids=["core", "checks", "plots records cli", "runs"],
 )
 def test_size_of_the_package(names, limit):
