@@ -119,7 +119,9 @@ def test_the_books_manifest():
     paper = found["paper-resnet20"].recipe
     steps = paper.epochs * (45_000 // 128)
     assert abs(steps - 64_000) < 200 and paper.milestones == (0.5, 0.75)
-    assert all(e.recipe.precision == "bf16" and e.data == "cifar10" for e in found.values())
+    for e in found.values():  # source article C trained in fp32
+        fast = "fp32" if e.name.startswith("mystery-") else "bf16"
+        assert e.recipe.precision == fast and e.data == "cifar10", e.name
 
 
 def test_forms_and_what_they_inherit(tmp_path):
