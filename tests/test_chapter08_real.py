@@ -1,6 +1,5 @@
 """Chapter 08 runs unchanged on a real folder of photographs, where one is at hand (slow)."""
 
-import os
 import tarfile
 from pathlib import Path
 
@@ -12,11 +11,10 @@ PAGE = ROOT / "book" / "08_your_own_images.ipynb"
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "ants-bees-256px.tar.xz"
 
 
+@pytest.mark.long
 def test_the_page_runs_on_photographs(tmp_path, monkeypatch):
     if not PHOTOGRAPHS.is_file():
         pytest.skip(f"needs the photographs in {PHOTOGRAPHS.name}, not published with this")
-    if not os.environ.get("RESNET_LIB_LONG"):
-        pytest.skip("executes a whole page: set RESNET_LIB_LONG=1")
     nbclient = pytest.importorskip("nbclient")
     with tarfile.open(PHOTOGRAPHS) as tar:
         tar.extractall(tmp_path, filter="data")

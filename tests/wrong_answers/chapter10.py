@@ -82,6 +82,8 @@ WRONG = [
     (3, deeper(blocks=3), ["inner blocks: 3", "have 32 channels"]),
     (3, deeper(c3=53), ["field of the C3 (pixels): 53", "a 1x1 adds none"]),
     (3, deeper(c3=13), ["field of the C3 (pixels): 13", "one pixel on each side"]),
+    (3, deeper(c3=26), ["field of the C3 (pixels): 26", "the width begins at 1"]),
+    (3, deeper(basic=8), ["two basic blocks (pixels): 8", "the width begins at 1"]),
     (3, deeper(basic=5), ["two basic blocks (pixels): 5", "that is one basic block"]),
     (3, deeper(basic="..."), ["two basic blocks (pixels): not answered yet"]),
     (4, MEAN.format(root=1, sum=TOTAL), ["1 / sqrt(2 pi) in front"]),
@@ -98,6 +100,19 @@ WRONG = [
         "    return act(torch.randn(10_000)).mean().item()",
         ["is near 0.3989", "random numbers are not exact enough"],
     ),
+    (
+        4,
+        MEAN.format(root=ROOT, sum=TOTAL)
+        .replace("100_001", "1_001")
+        .replace(TOTAL, "(act(z) * density).sum().item()"),
+        ["far too much", "the width of one step"],
+    ),
+    (
+        4,
+        MEAN.format(root=ROOT, sum=TOTAL).replace("-10, 10", "-3, 3"),
+        ["finer or wider grid"],
+    ),
+    (4, "def mean_behind(act):\n    act(torch.zeros(1))", ["it gives nothing back"]),
     (5, c2f(reads="2"), ["MyC2f(16, 16, 1): not yet", "cv2"]),
     (5, c2f(first="hidden"), ["not yet", "cv1"]),
     (5, c2f(blocks="[Pair(hidden) for _ in range(n)]"), ["nn.ModuleList"]),
