@@ -806,6 +806,37 @@ def test_option_a_in_other_words(shortcut):
     assert "option A" in found.what and found.where == "layer2.0 and 2 more"
 
 
+class Gated(Basic):
+    """Squeeze-and-excitation with linear layers; in eval mode BN keeps its statistics."""
+
+    def __init__(self, inplanes, planes, stride=1, down=None):
+        super().__init__(inplanes, planes, stride, down)
+        self.gate = nn.Sequential(nn.Linear(planes, 4), nn.ReLU(), nn.Linear(4, planes))
+
+    def branch(self, x):
+        out = Basic.branch(self, x)
+        return out * self.gate(out.mean((2, 3))).sigmoid()[:, :, None, None]
+
+
+def test_gates_and_lazy_norms_are_not_accused():
+    assert not accusations(doctor(partial(Net, Gated), SHAPE))
+    lazy = edit(Net, lambda n: setattr(n, "bn1", nn.LazyBatchNorm2d()))
+    assert not accusations(doctor(lazy, SHAPE))
+    binary = edit(Net, lambda n: setattr(n, "fc", nn.Sequential(nn.Linear(64, 1), nn.Sigmoid())))
+    assert not accusations(doctor(binary, SHAPE))
+
+
+def bn_behind_the_sum(self, x):
+    out = self.conv2(self.relu(self.bn1(self.conv1(x))))
+    return self.relu(self.bn2(out + self.shortcut(x)))
+
+
+def test_bn_behind_the_sum_and_pictures_flattened_together():
+    says(block(Basic, forward=bn_behind_the_sum), "broken", "BN stands behind", r"layer1\.0")
+    flat = net(forward=lambda s, x: s.fc(torch.flatten(s.avgpool(s.body(x)), 0)))
+    says(flat, "broken", "flatten", "fc")
+
+
 def test_nothing_at_all_to_say_about_the_standard_nets():
     for name in ("resnet18", "resnet34", "resnet50"):
         assert not seen(FACTORIES[name], (3, 224, 224)), name

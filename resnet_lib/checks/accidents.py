@@ -144,6 +144,8 @@ def _unequal(tape: Tape, step: Step) -> tuple[str, str] | None:
 
 def _channels(part: nn.Module, inputs: tuple, tape: Tape) -> str:
     """Why a layer gets another number of channels or features than it was made for."""
+    if inputs[0].dim() < 2:
+        return "the pictures are mixed: torch.flatten(x, 1) keeps them apart"
     got = inputs[0].shape[1]
     maps = [s.shape[1:] for s in tape.steps if len(s.shape) == 4]
     if isinstance(part, nn.Linear):

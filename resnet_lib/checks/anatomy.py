@@ -128,12 +128,9 @@ def _join(body: Anatomy, step: Step, above: list[int], found: list[Block]) -> No
         body.odd.append((step, "twice"))
         return
     span = body.steps[fork.index + 1 : step.index]
-    size = step.shape[2:]
-    sides = [
-        # A gate (1x1 maps of squeeze-and-excitation) is no link of the chain.
-        [s for s in span if above[side] >> s.index & 1 and not (s.shape[2:] == (1, 1) != size)]
-        for side in (one, two)
-    ]
+    gates = _gates(body, span, step.shape[2:])  # no links of the chain
+    span = [s for s in span if s not in gates]
+    sides = [[s for s in span if above[side] >> s.index & 1] for side in (one, two)]
     sides.sort(key=lambda side: -sum(s.kind == "conv" for s in side))
     branch, shortcut = sides
     if not any(s.kind == "conv" for s in branch):
@@ -145,6 +142,16 @@ def _join(body: Anatomy, step: Step, above: list[int], found: list[Block]) -> No
         return
     name = _common([s.where for s in (*branch, step) if s.kind in ("conv", "add")])
     found.append(Block(name, fork, step, branch, shortcut))
+
+
+def _gates(body: Anatomy, span: list[Step], size: tuple[int, ...]) -> set[Step]:
+    """Squeeze-and-excitation: one number for each channel, also where the map itself is 1x1."""
+    found = set()
+    for s in span:
+        mean = s.op in ("mean", "adaptive_avg_pool2d") or {body.steps[k] for k in s.reads} <= found
+        if len(s.shape) < 4 or (s.shape[2:] == (1, 1) and (mean or size != (1, 1))):
+            found.add(s)
+    return found
 
 
 def _common(names: list[str]) -> str:
@@ -162,8 +169,8 @@ def _regions(body: Anatomy) -> None:
     if not body.blocks:
         body.stem = body.live
         return
-    for block in body.blocks:  # BN and ReLU first: on the branch, or shared before the fork
-        shared = block.fork.kind == "act" and block.branch[-1].kind == "conv"
+    for block in body.blocks:  # BN and ReLU first: on the branch, or shared with a projection
+        shared = block.fork.kind == "act" and block.branch[-1].kind == "conv" and block.changes
         before = any(body.steps[k].kind == "norm" for k in block.fork.reads)
         if block.early or (shared and before):
             body.v2.add(block)

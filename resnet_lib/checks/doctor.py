@@ -134,7 +134,11 @@ def _built(report: Report, build: Callable) -> nn.Module | None:
         if net is ...:
             report.answered = False
         elif issubclass(type(net), nn.Module):
-            return copy.deepcopy(net).cpu()
+            net = getattr(net, "_orig_mod", net)  # torch.compile
+            lazy = {
+                id(b): type(b)() for b in net.buffers() if is_lazy(b)
+            }  # torch cannot copy these
+            return copy.deepcopy(net, lazy).cpu()
         else:
             report.findings.append(_no_module(net))
     except (Exception, SystemExit) as error:
@@ -189,6 +193,8 @@ def _gradients(net: nn.Module, x: Tensor, body: Anatomy, seen: Watched) -> list[
                 return [*found, Finding(BROKEN, what, "backward", hint=hint)]
             out.sum().backward()
     except Exception as error:
+        if x.is_meta:  # for example checkpointing computes anew, and compares
+            return _gradients(net, torch.randn(x.shape, dtype=x.dtype), body, seen)
         hint = causes.of_gradients(error)
         return [*found, Finding(BROKEN, raised(error), "backward", hint=hint)]
     idle, lost, cut = [], [], []
@@ -260,6 +266,10 @@ def _numbers(net: nn.Module, shape: tuple, dtype: torch.dtype, report: Report) -
     if out.shape[:1] != (2,):  # said already
         return []
 
+    def same(name: str, other: dict, side: int) -> bool:
+        value = other[name][0][side]
+        return close(one[name][0][side][: len(value)], value)
+
     def first(differ: Callable) -> str:
         parts = [n for n in sorted(one, key=lambda n: -n.count(".")) if n and n in alone]
         return next((n for n in parts if differ(n)), "forward")
@@ -274,17 +284,13 @@ def _numbers(net: nn.Module, shape: tuple, dtype: torch.dtype, report: Report) -
         )
         return [Finding(BROKEN, what, where, "an output that depends on the picture")]
     if not close(one[""][0][1], two[""][0][1]):
-        where = first(lambda n: close(one[n][0][0], two[n][0][0]) and not _same(one, two, n))
+        where = first(lambda n: same(n, two, 0) and not same(n, two, 1))
         hint = "F.dropout needs training=self.training; nn.Dropout knows by itself"
         what = "the output is random in eval mode"
         return [Finding(BROKEN, what, where, "the same output for the same picture", hint)]
     if kind is torch.float64 and not close(out[:1], alone[""][0][1]):
         where = first(
-            lambda n: (
-                one[n][0][0].shape[0] == 2
-                and close(one[n][0][0][:1], alone[n][0][0])
-                and not close(one[n][0][1][:1], alone[n][0][1])
-            )
+            lambda n: len(one[n][0][0]) == 2 and same(n, alone, 0) and not same(n, alone, 1)
         )
         what = "in eval mode a picture's output depends on the other pictures of its batch"
         hint = "does BN keep running statistics (track_running_stats), is eval() passed on?"
@@ -294,11 +300,3 @@ def _numbers(net: nn.Module, shape: tuple, dtype: torch.dtype, report: Report) -
     if not named and out.min() >= 0 and close(sums, torch.ones_like(sums)):
         return [layout.softmaxed("forward")]
     return []
-
-
-def _equal(pair: Tensor) -> bool:
-    return pair.shape[0] == 2 and torch.equal(pair[0], pair[1])
-
-
-def _same(one: dict, two: dict, name: str) -> bool:
-    return close(one[name][0][1], two[name][0][1])

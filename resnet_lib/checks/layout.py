@@ -100,10 +100,11 @@ def _stem(body: Anatomy) -> list[Finding]:
     found = []
     convs = [s for s in body.stem if s.kind == "conv"] if body.blocks else []
     for pool in (s for s in body.live if s.op == "max_pool2d"):
-        if pool.kernel == 3 and pool.padding == 0 and pool.stride == 2:
+        padded = pool.padding or any(body.steps[k].op == "pad" for k in pool.reads)
+        if pool.kernel == 3 and pool.stride == 2 and not padded:
             size = "x".join(map(str, pool.shape[2:]))
             what = f"max-pooling without padding: the map is {size}"
-            hint = "harmless; with padding=1 it is one pixel larger at even sizes"
+            hint = "weights that were trained with padding=1 give other answers in this net"
             found.append(Finding(VARIANT, what, pool.where, "padding=1", hint))
     if len(convs) == 1 and convs[0].kernel == 3 and convs[0].stride == 1:
         what = "small stem (CIFAR): one 3x3 convolution, stride 1"
@@ -138,8 +139,9 @@ def _head(body: Anatomy) -> list[Finding]:
     where = last.where or "forward"
     if last.kind == "softmax":
         return [softmaxed(where)]
-    if last.op == "log_softmax":
-        what = "log-softmax at the end: train it with NLLLoss"
+    loss = {"log_softmax": "NLLLoss", "sigmoid": "BCELoss"}.get(last.op)
+    if loss and (last.op != "sigmoid" or last.shape[1:] in ((), (1,))):
+        what = f"{last.op} at the end: train it with {loss}"
         return [Finding(VARIANT, what, where, "raw scores")]
     if last.kind == "act" and len(last.shape) == 2:
         return [Finding(BROKEN, f"{last.op} behind the scores", where, "raw scores")]

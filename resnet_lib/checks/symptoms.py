@@ -1,8 +1,9 @@
 """What is unusual in the anatomy of a net: one function for each organ, findings in plain words."""
 
+import copy
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 from . import layout
 from .anatomy import BROKEN, VARIANT, WASTEFUL, Anatomy, Block, places, some
@@ -16,10 +17,12 @@ def of_anatomy(body: Anatomy, net: nn.Module) -> list[Finding]:
     if not body.depends:
         what = "the output does not depend on the picture"
         found.append(Finding(BROKEN, what, "forward", hint="is `x` written over or forgotten?"))
+    if cut := [s.where for s in body.live if s.op == "detach"]:
+        found.append(Finding(BROKEN, "detach() cuts the gradient here", some(cut)))
     outside = _outside(body, net)
-    for look in (_joins, _shortcuts, _branches, _norms, _ends):
+    for look in (_joins, _shortcuts, _branches, _ends):
         found += look(body)
-    return found + outside + layout.of_anatomy(body)
+    return found + _norms(body, net) + outside + layout.of_anatomy(body)
 
 
 def _path(block: Block) -> list[Step]:
@@ -53,16 +56,16 @@ def _shortcuts(body: Anatomy) -> list[Finding]:
         found.append(Finding(WASTEFUL, what, places(needless), wanted, hint))
     naked = [b for b in blocks if b.projections and not any(s.kind == "norm" for s in b.shortcut)]
     naked = [b for b in naked if b not in body.v2 and any(s.kind == "norm" for s in b.branch)]
-    if naked:
-        what = "the projection on the shortcut has no BN"
-        found.append(Finding(VARIANT, what, places(naked), "1x1 convolution, then BN"))
-    if pads := [b for b in blocks if b.changes and not b.projections]:
-        what = "option A: shortcuts without weights, new channels filled with zeros"
-        found.append(Finding(VARIANT, what, places(pads), "", "He 2015, section 3.3"))
+    pads = [b for b in blocks if b.changes and not b.projections]
     pooled = [b for b in blocks if b.projections and any(s.kind == "pool" for s in b.shortcut)]
-    if pooled:
-        what = "ResNet-D: the shortcut is pooled before its 1x1 convolution"
-        found.append(Finding(VARIANT, what, places(pooled), "", "He 2019, arXiv:1812.01187"))
+    pad = "option A: shortcuts without weights, new channels filled with zeros"
+    for those, what, source in (
+        (naked, "the projection on the shortcut has no BN", "usual: 1x1 convolution, then BN"),
+        (pads, pad, "He 2015, section 3.3"),
+        (pooled, "ResNet-D: the shortcut is pooled before its 1x1 convolution", "arXiv:1812.01187"),
+    ):
+        if those:
+            found.append(Finding(VARIANT, what, places(those), "", source))
     dirty = [b for b in blocks if any(s.kind == "act" or s.op == "dropout" for s in b.shortcut)]
     if dirty:
         what = "a ReLU or dropout stands on the shortcut"
@@ -109,7 +112,7 @@ def _outside(body: Anatomy, net: nn.Module) -> list[Finding]:
 
 
 def _branches(body: Anatomy) -> list[Finding]:
-    bare, without, found = [], [], []
+    bare, without, swapped, found = [], [], [], []
     for block in body.blocks:
         path = _path(block)
         at = [k for k, s in enumerate(path) if s.kind == "conv"]
@@ -118,13 +121,18 @@ def _branches(body: Anatomy) -> list[Finding]:
             apart = {path[k].given(6, "groups", 1) == path[k].shape[1] for k in (a, b)}
             if "act" not in between and True not in apart:  # depthwise: one half of a convolution
                 bare.append(f"{path[a].where} and {path[b].where}")
-            if "norm" not in between:
+            if [s.kind for s in path[a + 1 : b] if s.kind != "conv"][:2] == ["act", "norm"]:
+                swapped.append(path[a].where)
+            if "norm" not in between and True not in apart:
                 without.append(path[a].where)
         if block not in body.v2 and "norm" not in {s.kind for s in path[at[-1] :]}:
             without.append(path[at[-1]].where)
     if bare:
         what = "no ReLU between two convolutions: together they are one linear step"
         found.append(Finding(BROKEN, what, f"between {some(bare)}", "conv, BN, ReLU, conv"))
+    if swapped:
+        what = "the ReLU stands before BN"
+        found.append(Finding(VARIANT, what, f"behind {some(swapped)}", "convolution, BN, ReLU"))
     if body.blocks and not any(s.kind == "norm" for s in body.live):
         what = "no batch normalisation anywhere"
         hint = "without it a deep net needs a special initialisation (Fixup)"
@@ -135,8 +143,8 @@ def _branches(body: Anatomy) -> list[Finding]:
     return found
 
 
-def _norms(body: Anatomy) -> list[Finding]:
-    found, biased = [], []
+def _norms(body: Anatomy, net: nn.Module) -> list[Finding]:
+    found, biased, parts = [], [], dict(copy.deepcopy(net).train().named_modules())
     for step in body.live:
         if step.kind == "conv" and step.given(2, "bias") is not None:
             after = body.readers(step)
@@ -146,10 +154,15 @@ def _norms(body: Anatomy) -> list[Finding]:
         what = "a bias in front of BN: BN subtracts any constant, so it does nothing"
         found.append(Finding(WASTEFUL, what, some(biased), "bias=False"))
     frozen = [s for s in body.live if s.op == "batch_norm" and not s.given(5, "training", False)]
+    # On purpose: its factors are no weights, or the net's own train() leaves it in eval mode.
+    own = [s for s in frozen if type(s.given(3, "weight")) is not Tensor]
+    meant = not any(parts[s.where].training for s in own)
     if frozen:
         what = "BN uses its running statistics although the net is in train mode"
-        hint = "is `eval()` called in __init__ or forward?"
-        found.append(Finding(BROKEN, what, some([s.where for s in frozen]), hint=hint))
+        hint = "right for fine-tuning" if meant else "is `eval()` called in __init__ or forward?"
+        found.append(
+            Finding(VARIANT if meant else BROKEN, what, some([s.where for s in frozen]), hint=hint)
+        )
     return found
 
 
@@ -173,11 +186,12 @@ def _ends(body: Anatomy) -> list[Finding]:
             missing.append(block)
     if before:
         what = "the ReLU comes before the addition"
-        hint = "relu(bn(...)) + x can only grow: add first, then relu(out + x)"
+        hint = "relu(bn(...)) + x can only grow: relu(out + x). (DarkNet does it on purpose)"
         found.append(Finding(BROKEN, what, places(before), "the ReLU after the addition", hint))
+    late = [b for b in missing if (tail := body.behind(b.join)) and tail.kind == "norm"]
     if missing:
-        what = "the ReLU after the addition is missing"
-        found.append(Finding(BROKEN, what, places(missing), "relu(out + x)"))
+        what = "BN stands behind the addition" if late else "the ReLU after the addition is missing"
+        found.append(Finding(BROKEN, what, places(late or missing), "relu(out + x)"))
     return found
 
 
