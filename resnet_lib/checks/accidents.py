@@ -78,7 +78,7 @@ def of_running(net: nn.Module, tape: Tape, seen: Watched) -> Finding:
         what, hint = _none_called(part, source)
     elif "must match the size" in text and tape.failed:
         what, hint = _unequal(tape, tape.failed) or (what, hint)
-    elif misfit := causes._misfit(name or type(part).__name__, part, inputs):
+    elif misfit := causes.misfit(name or type(part).__name__, part, inputs):
         what, hint = misfit, _channels(part, inputs, tape) or hint
     elif "too small" in text or "can't be greater than actual input" in text:
         sizes = [f"{s.shape[2]}x{s.shape[3]}" for s in tape.steps if len(s.shape) == 4]

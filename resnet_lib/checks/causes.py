@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .answers import close
+from .answers import Finding, close
 from .watch import Watched, watch
 
 SETTINGS = (
@@ -21,6 +21,23 @@ SETTINGS = (
 
 
 # --- errors
+
+
+def is_module(build: object) -> list[Finding]:
+    """A finished module where a function that builds one is wanted."""
+    if not isinstance(build, nn.Module):
+        return []
+    hint = "hand in the function or the class that builds it, not the finished module"
+    return [Finding("broken", "this is a module already", hint=hint)]
+
+
+def no_module(got: object) -> Finding:
+    """What `build` gave instead of a module."""
+    if got is None:
+        return Finding("broken", "gives nothing back", "result", hint="is a `return` missing?")
+    many = isinstance(got, (list, tuple)) or hasattr(got, "__next__")
+    hint = "a function that builds a stage has to return nn.Sequential(*blocks)" if many else ""
+    return Finding("broken", f"got a {type(got).__name__}, not a torch module", "result", hint=hint)
 
 
 def of_building(error: Exception) -> str:
@@ -59,7 +76,7 @@ def of_running(net: nn.Module, reference: nn.Module, seen: Watched, right: Watch
     if seen.stopped and seen.stopped[0] is not net:
         part, inputs = seen.stopped
         where = next((n for n, p in parts.items() if p is part), type(part).__name__)
-        return _misfit(where, part, inputs)
+        return misfit(where, part, inputs)
     return of_gradients(seen.error)
 
 
@@ -73,7 +90,7 @@ def of_gradients(error: Exception) -> str:
     return ""
 
 
-def _misfit(name: str, part: nn.Module, inputs: tuple) -> str:
+def misfit(name: str, part: nn.Module, inputs: tuple) -> str:
     if inputs and isinstance(inputs[0], nn.Module):
         layer = type(inputs[0]).__name__
         return f"{name} gets a layer instead of a tensor: nn.{layer}()(x), not nn.{layer}(x)"
@@ -105,6 +122,20 @@ def hidden(net: nn.Module) -> list[str]:
             if any(isinstance(item, nn.Module) and item not in known for item in items):
                 found.append(f"{name}.{word}" if name else word)
     return found
+
+
+def unknown_layers(
+    net: nn.Module, seen: Watched, called: str = "module", where: str = "forward"
+) -> list[Finding]:
+    """Layers that run, or wait in a plain list, and are no parts of `net`."""
+    if lists := hidden(net):
+        what = "layers in a plain list are not trained, saved or moved to the GPU"
+        return [Finding("broken", what, lists[0], hint="use nn.Sequential or nn.ModuleList")]
+    if not seen.strangers:
+        return []
+    what = f"a {type(seen.strangers[0]).__name__} runs that is no part of the {called}"
+    hint = "a layer made in forward is new and untrained at every call: make it in __init__"
+    return [Finding("broken", what, where, hint=hint)]
 
 
 def one_object(net: nn.Module, reference: nn.Module) -> list[tuple[str, str]]:

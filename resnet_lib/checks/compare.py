@@ -29,15 +29,14 @@ def module(
     all layers are known to the module, weights (names and shapes), and then, with the reference's
     weights copied in, outputs in train and in eval mode, running statistics and gradients.
     """
-    if isinstance(build, nn.Module):
-        hint = "hand in the function or the class that builds it, not the finished module"
-        return Report(subject, findings=[Finding("broken", "this is a module already", hint=hint)])
+    if found := causes.is_module(build):
+        return Report(subject, findings=found)
     try:
         net = build()
         if net is ...:
             return Report(subject, answered=False)
         if not isinstance(net, nn.Module):
-            return Report(subject, findings=[_no_module(net)])
+            return Report(subject, findings=[causes.no_module(net)])
         net = copy.deepcopy(net).cpu()  # the reader's own net keeps its weights and its device
     except NotImplementedError:
         return Report(subject, answered=False)
@@ -66,43 +65,28 @@ def module(
     return report
 
 
-def _no_module(got: object) -> Finding:
-    if got is None:
-        return Finding("broken", "gives nothing back", "result", hint="is a `return` missing?")
-    many = isinstance(got, (list, tuple)) or hasattr(got, "__next__")
-    hint = "a function that builds a stage has to return nn.Sequential(*blocks)" if many else ""
-    return Finding("broken", f"got a {type(got).__name__}, not a torch module", "result", hint=hint)
-
-
 def _runs(net: nn.Module, reference: nn.Module, x: Tensor) -> list[Finding] | None:
     """None: forward is still to be written."""
     right = watch(copy.deepcopy(reference), x)
+    if right.error is not None:
+        raise right.error
     trial = copy.deepcopy(net)
-    with torch.no_grad():
-        want = tuple(copy.deepcopy(reference)(x).shape)
-        seen = watch(trial, x)
-        error = seen.error
-        if isinstance(error, NotImplementedError):
-            if "is missing the required" not in str(error):  # torch's own words
-                return None
-            hint = "is the name misspelt? A ModuleList has none either: use nn.Sequential"
-            return [Finding("broken", "there is no such method", "forward", hint=hint)]
-        if error is not None:
-            where = f"on an input of shape {tuple(x.shape)}"
-            hint = causes.of_running(trial, reference, seen, right)
-            return [Finding("broken", raised(error), where, hint=hint)]
-        out = copy.deepcopy(net)(x.clone())
+    seen = watch(trial, x)
+    want, out, error = tuple(right.out.shape), seen.out, seen.error
+    if isinstance(error, NotImplementedError):
+        if "is missing the required" not in str(error):  # torch's own words
+            return None
+        hint = "is the name misspelt? A ModuleList has none either: use nn.Sequential"
+        return [Finding("broken", "there is no such method", "forward", hint=hint)]
+    if error is not None:
+        where = f"on an input of shape {tuple(x.shape)}"
+        hint = causes.of_running(trial, reference, seen, right)
+        return [Finding("broken", raised(error), where, hint=hint)]
     if not isinstance(out, Tensor):
         hint = "does forward end with `return`?" if out is None else ""
         return [Finding("broken", f"gives a {type(out).__name__}", "forward", "a tensor", hint)]
-    if hidden := causes.hidden(net):
-        what = "layers in a plain list are not trained, saved or moved to the GPU"
-        hint = "use nn.Sequential or nn.ModuleList"
-        return [Finding("broken", what, hidden[0], hint=hint)]
-    if seen.strangers:
-        what = f"a {type(seen.strangers[0]).__name__} runs that is no part of the module"
-        hint = "a layer made in forward is new and untrained at every call: make it in __init__"
-        return [Finding("broken", what, "forward", hint=hint)]
+    if found := causes.unknown_layers(net, seen):
+        return found
     got = tuple(out.shape)
     if got == want:
         return []

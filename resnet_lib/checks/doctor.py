@@ -15,7 +15,6 @@ from torch.nn.parameter import is_lazy
 from . import accidents, causes, layout, symptoms
 from .anatomy import BROKEN, VARIANT, WASTEFUL, Anatomy, dissect, some
 from .answers import GRADES, Finding, Report, close, raised
-from .compare import _no_module
 from .tape import Tape
 from .watch import Watched, watch
 
@@ -125,9 +124,8 @@ def _run(net: nn.Module, x: Tensor) -> tuple[Tape, Watched]:
 
 
 def _built(report: Report, build: Callable) -> nn.Module | None:
-    if isinstance(build, nn.Module):
-        hint = "hand in the function or the class that builds it, not the finished module"
-        report.findings.append(Finding(BROKEN, "this is a module already", hint=hint))
+    if found := causes.is_module(build):
+        report.findings += found
         return None
     try:
         net = build()
@@ -140,7 +138,7 @@ def _built(report: Report, build: Callable) -> nn.Module | None:
             }  # torch cannot copy these
             return copy.deepcopy(net, lazy).cpu()
         else:
-            report.findings.append(_no_module(net))
+            report.findings.append(causes.no_module(net))
     except (Exception, SystemExit) as error:
         hint = causes.of_building(error) or accidents.of_words(error)
         where = accidents.line(error) or "while building it"
@@ -150,15 +148,7 @@ def _built(report: Report, build: Callable) -> nn.Module | None:
 
 def _registered(net: nn.Module, tape: Tape, seen: Watched) -> list[Finding]:
     """Layers that the net does not know, or knows twice."""
-    found = []
-    if hidden := causes.hidden(net):
-        what = "layers in a plain list are not trained, saved or moved to the GPU"
-        hint = "use nn.Sequential or nn.ModuleList"
-        found.append(Finding(BROKEN, what, hidden[0], hint=hint))
-    elif seen.strangers:
-        what = f"a {type(seen.strangers[0]).__name__} runs that is no part of the net"
-        hint = "a layer made in forward is new and untrained at every call: make it in __init__"
-        found.append(Finding(BROKEN, what, tape.stranger_in or "forward", hint=hint))
+    found = causes.unknown_layers(net, seen, "net", tape.stranger_in or "forward")
     parts, twice = dict(net.named_modules()), []
     for name, calls in seen.calls.items():
         if len(calls) > 1 and any(True for _ in parts[name].parameters()):

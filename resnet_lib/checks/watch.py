@@ -20,6 +20,7 @@ class Watched:
     """Which call of which part finished first, second, ..."""
     strangers: list[nn.Module] = field(default_factory=list)
     """Layers with weights that ran, but are no parts of the net."""
+    out: object = None
     error: Exception | None = None
     stopped: tuple[nn.Module, tuple] | None = None
     """The innermost part that was running when the error came, and its inputs."""
@@ -48,7 +49,7 @@ def watch(net: nn.Module, x: Tensor) -> Watched:
     hooks = [register_module_forward_pre_hook(enters), register_module_forward_hook(leaves)]
     try:
         with torch.no_grad():
-            net(x.clone())
+            seen.out = net(x.clone())
     except Exception as error:
         seen.error, seen.stopped = error, (running[-1] if running else None)
     finally:
