@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 STAMP = $(shell command -v $(PY) >/dev/null 2>&1 && echo $(PY) || echo $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-long lab serve clean fork format lint
+.PHONY: help book test test-long lab serve clean fork format lint assignments
 
 help:  ## list the targets
 	@echo "make <target>:"
@@ -36,6 +36,9 @@ serve: book  ## build and serve on this machine only (PORT=8000)
 fork:  ## give the book your address: make fork REPO=https://github.com/me/mine [BRANCH=main]
 	@test -n "$$REPO" || { echo "Say which: make fork REPO=https://github.com/me/mine"; exit 2; }
 	@$(STAMP) tools/stamp.py --fork "$$REPO" $${BRANCH:+--branch "$$BRANCH"}
+
+assignments: $(VENV)/.dev  ## masters to student notebooks; SECRET_FILE=course.secret for your own course
+	@$(PY) -m assignments.marking release $${SECRET_FILE:+--secret-file "$$SECRET_FILE"}
 
 format: $(VENV)/.dev  ## let ruff fix and format
 	@$(PY) -m ruff check --fix .

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 SOURCE = os.environ.get("RESNET_LIB_SOURCE", "git+{url}@{branch}")
-sys.path[:0] = [str(p.resolve()) for p in map(pathlib.Path, (".", "..")) if (p / "resnet_lib/__init__.py").exists()]
+sys.path[:0] = [str(p.resolve()) for p in map(pathlib.Path, (".", "..", "../..")) if (p / "resnet_lib/__init__.py").exists()]
 for module, wanted in (("resnet_lib", SOURCE), ("torchsummary", "torchsummary==1.5.1")):
     if importlib.util.find_spec(module) is None:
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", wanted]

@@ -112,7 +112,9 @@ def setup_cell(root: Path, home: Home, chapter: str) -> str:
 
 
 def notebooks(root: Path) -> list[Path]:
-    return sorted((root / "book").glob("[0-9]*.ipynb"))
+    """Chapters, masters of assignments and their published copies: what has a set-up cell."""
+    patterns = ("book/[0-9]*.ipynb", "assignments/a[0-9]*.ipynb", "book/assignments/a[0-9]*.ipynb")
+    return [path for pattern in patterns for path in sorted(root.glob(pattern))]
 
 
 def stamped_home(root: Path) -> Home | None:

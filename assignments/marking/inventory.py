@@ -53,20 +53,21 @@ given = {{}}
 for number in map(str, range(1, {count} + 1)):
     letter = str(answers.get(number, "")).strip().lower()
     given[number] = letter if letter in ("a", "b", "c", "d") else None
-named = STUDENT_ID is not ... and str(STUDENT_ID).strip()
-student = str(STUDENT_ID).strip()[:40] if named else ""
+student = str(STUDENT_ID).strip(" .")[:40]
 when = WHEN if WHEN in ("pre", "post") else "pre"
 file_name = re.sub(r"[^\\w-]+", "_", f"inventory_{{when}}_{{student or 'unnamed'}}")
 held = {{"format": "{format}", "version": "{version}"}}
 held |= {{"when": when, "student": student, "answers": given}}
 with open(file_name + ".json", "w", encoding="utf-8") as file:
-    json.dump(held, file, ensure_ascii=False, indent=1)
+    json.dump(held, file, indent=1)
 still_open = [number for number, letter in given.items() if letter is None]
 print(f"written: {{file_name}}.json ({{{count} - len(still_open)}} of {count} answered)")
 if still_open:
     print("no answer yet, or not a, b, c or d:", ", ".join(still_open))
 if not student:
-    print("STUDENT_ID is empty: fill it in above, run it and this cell again")"""
+    print("STUDENT_ID is empty: fill it in above, run it and this cell again")
+if WHEN != when:
+    print('WHEN is neither "pre" nor "post": taken as "pre"')"""
 
 
 WHO = """STUDENT_ID = "..."  # your number, in quotes
@@ -81,7 +82,7 @@ def notebook(source: Path = SOURCE) -> str:
     cells = [("markdown", prose["intro"]), ("code", WHO)]
     for number, item in enumerate(items, 1):
         options = "\n".join(f"- **{letter}** · {item[letter]}" for letter in LETTERS)
-        cells.append(("markdown", f"### Question {number}\n\n{item['stem']}\n\n{options}"))
+        cells.append(("markdown", f"## Question {number}\n\n{item['stem']}\n\n{options}"))
     cells += [
         ("markdown", prose["ask"]),
         ("code", "\n".join(["answers = {", *lines, "}"])),
@@ -153,7 +154,7 @@ def gather(folder: Path, items: list[dict]) -> tuple[dict, list[str]]:
         except Refused as refused:
             problems.append(f"{shown}: {refused}; not counted")
             continue
-        if not student or student == "...":
+        if not student:
             student = f"unnamed: {shown}"
             problems.append(f"{shown}: no student number in it; counted under its file name")
         if (student, when) in sheets:
@@ -210,7 +211,7 @@ def _commonest(wrong, item):
     if not wrong:
         return ""
     most = max(wrong.values())
-    return " / ".join(item["wrong"][k][0] for k in sorted(wrong) if wrong[k] == most)
+    return " or: ".join(item["wrong"][k][0] for k in sorted(wrong) if wrong[k] == most)
 
 
 def marks_table(sheets: dict, items: list[dict]) -> list[list]:
@@ -232,7 +233,7 @@ def marks_table(sheets: dict, items: list[dict]) -> list[list]:
 
 
 def percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return "–" if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def page(sheets: dict, problems: list[str], items: list[dict]) -> str:

@@ -4,9 +4,11 @@ The sandbox answers with plain data. Here `Replay` stands for the student's work
 it gives what came out there, and `judge` compares it through `resnet_lib.checks`.
 """
 
+import ast
 import base64
 import json
 import random
+import sys
 import textwrap
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,9 +17,11 @@ import torch
 
 from resnet_lib.checks import Finding, Report
 
-from . import sandbox
+from . import observe, sandbox
 from .master import Cell, Master, Part, digest, parameters, source, with_parameters
 
+# A probe imports it by this name, beside a submission and here.
+sys.modules.setdefault("observe", observe)
 DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -126,10 +130,14 @@ def mark(
     outcome = sandbox.run(engine, text.encode(), limits or sandbox.Limits(), slot)
     replays = {f"{part.question}.{part.name}": Replay(cases[part]) for part in master.parts}
     notes = _sort(outcome, replays)
+    open_names = unwritten([text for _, text, _ in cells])
     parts, look = [], []
     for part in master.parts:
         name = f"{part.question}.{part.name}"
-        report, broken = judged(part, replays[name], cases[part], values)
+        if any(f"'{word}'" in part.probe.replace('"', "'") for word in open_names):
+            report, broken = Report(part.name, answered=False), ""
+        else:
+            report, broken = judged(part, replays[name], cases[part], values)
         if broken:
             look.append(f"{name}: {broken}")
         parts.append(
@@ -231,6 +239,30 @@ def program(master: Master, notebook: dict, values: dict) -> list[list]:
     return [["the set-up", STAND_INS, CELL_SECONDS], *first, *cells]
 
 
+def unwritten(texts: list[str]) -> set[str]:
+    """Names whose last definition still holds the three dots of the copy that was handed out."""
+    names = set()
+    for text in texts:
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                own = {node.name}
+            elif isinstance(node, ast.Assign):
+                own = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            else:
+                continue
+            names = names | own if any(map(_dots, ast.walk(node))) else names - own
+    return names
+
+
+def _dots(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, (ast.Expr, ast.Return, ast.Assign)) else None
+    return isinstance(value, ast.Constant) and value.value is ...
+
+
 def restored(master: Master, cell: Cell, text: str, values: dict) -> str:
     """A given cell as it was given. The student's number is the student's to change."""
     if cell.source.startswith("STUDENT_ID"):
@@ -286,12 +318,13 @@ def solved(master: Master, edits: dict[str, str] | None = None) -> dict:
 
 
 STUB = "_Type your answer here, replacing this text._"
-# What a student's cells may import and the sandbox does not have: it does nothing there.
-STAND_INS = textwrap.dedent('''
+# What a student's cells may import and the sandbox does not have: the book's checks and figures do
+# nothing there, other people's blocks are refused in words.
+STAND_INS = (
+    textwrap.dedent("""
     import sys, types
 
     class _Nothing(types.ModuleType):
-        """Takes every call and gives itself."""
         def __getattr__(self, name):
             if name.startswith("__"):
                 raise AttributeError(name)
@@ -299,7 +332,16 @@ STAND_INS = textwrap.dedent('''
         def __call__(self, *args, **kwargs):
             return self
 
+    class _Absent:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in ABSENT:
+                raise ModuleNotFoundError(f"{name} is not there when work is marked")
+
     for _name in ("resnet_lib", "resnet_lib.checks", "resnet_lib.plots", "resnet_lib.lab"):
         sys.modules[_name] = _Nothing(_name)
+    sys.meta_path.insert(0, _Absent())
     here = _Nothing("here")
-''').strip()
+""")
+    .replace("ABSENT", repr(sandbox.MASKED))
+    .strip()
+)

@@ -123,7 +123,9 @@ def table(head: list[str], rows: list[list], caption: str = "") -> str:
 
 
 def _numeric(value):
-    return isinstance(value, (int, float)) or bool(re.fullmatch(r"[-+−]?[\d.,]+ ?%?|–", str(value)))
+    return isinstance(value, (int, float)) or bool(
+        re.fullmatch(r"[-+−]?[\d.,]+\s?%?|–", str(value))
+    )
 
 
 PAGE = """<!doctype html>

@@ -138,7 +138,7 @@ def as_word(value) -> str:
 
 
 def show(number) -> str:
-    number = as_number(number)
+    number = number if isinstance(number, (int, float)) else as_number(number)
     whole = number == int(number) and abs(number) < 1e15
     return f"{int(number):,}" if whole else f"{number:.4g}"
 
@@ -170,7 +170,8 @@ def bins(numbers: list[float]) -> list:
     if len(ordered) <= 8:
         return [(show(v), lambda n, v=v: n == v) for v in ordered]
     numbers = sorted(numbers)
-    low, high = (numbers[round(share * (len(numbers) - 1))] for share in (0.05, 0.95))
+    low = numbers[math.ceil(0.05 * (len(numbers) - 1))]
+    high = numbers[math.floor(0.95 * (len(numbers) - 1))]
     if low == high:
         low, high = ordered[0], ordered[-1]
     if low > 0 and high / low >= 1000:
@@ -217,7 +218,7 @@ def drawing(rows: list[tuple[str, int, bool]], about: str) -> str:
         mark = ' class="mark"' if hit else ""
         parts.append(
             f'<text x="{left - 10}" y="{y + 18}" text-anchor="end">{plainfiles.text(label)}</text>'
-            f'<rect{mark} x="{left}" y="{y + 4}" width="{max(width, 1):.1f}" height="18"/>'
+            f'<rect{mark} x="{left}" y="{y + 4}" width="{width:.1f}" height="18"/>'
             f'<text x="{left + width + 8:.1f}" y="{y + 18}">{note}</text>'
         )
     box = f"0 0 {left + wide + 110} {height * len(rows) + 4}"
@@ -259,8 +260,7 @@ def section(question: str, asks: str, given: list[tuple], answer) -> str:
 def page(counted: dict, problems: list[str], known: dict, answers: dict) -> str:
     body = [
         f"<p>{len(counted)} file{'s' * (len(counted) != 1)}. Each student's first prediction "
-        "counts; later changes are only numbered. A range holds its first number, not its last."
-        "</p>"
+        "counts. A range holds its first number, not its last.</p>"
     ]
     for chapter, about in known.items():
         parts = []

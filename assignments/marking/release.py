@@ -6,6 +6,7 @@ loses what only otter needs, so that it runs anywhere without otter.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ RUN = (
     " cases(random.Random({seed}), PARAMETERS), PARAMETERS)\n"
     "assert _report.ok, _report\n"
 )
-COMMENTS = ("<!-- BEGIN QUESTION -->\n\n", "<!-- END QUESTION -->\n\n")
+COMMENT = re.compile(r"^<!-- (BEGIN|END) QUESTION -->\s*")
 
 
 def secret_of(path: str | None) -> str:
@@ -129,10 +130,11 @@ def tidied(notebook: dict, work: master.Master) -> dict:
     """The student's notebook without what only otter reads; every cell with an id that stays."""
     known = {cell.id for cell in work.cells}
     hand = iter(q.name for q in work.questions if q.manual)
-    for cell in notebook["cells"]:
-        text = master.source(cell)
-        for comment in COMMENTS:
-            text = text.removeprefix(comment)
+    for cell in list(notebook["cells"]):
+        text = COMMENT.sub("", COMMENT.sub("", master.source(cell)))
+        if not text:
+            notebook["cells"].remove(cell)
+            continue
         cell["source"] = text.splitlines(keepends=True)
         if cell["id"] not in known:
             cell["id"] = f"{next(hand)}-answer"

@@ -293,6 +293,19 @@ def _end_all_of(user: int) -> None:
             process.kill()
 
 
+def _used(process: psutil.Process) -> int:
+    """Bytes; pages that several processes share (after a fork) count once among them."""
+    try:
+        return process.memory_full_info().pss
+    except psutil.NoSuchProcess:
+        return 0
+    except (psutil.Error, AttributeError):
+        try:
+            return process.memory_info().rss
+        except psutil.Error:
+            return 0
+
+
 class _Watch:
     """Feeds a process, reads what it says, and ends it when it passes a limit."""
 
@@ -350,11 +363,7 @@ class _Watch:
         try:
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 processes += 1
-                try:
-                    used = process.memory_info()
-                    memory += used.rss - used.shared
-                except (psutil.Error, AttributeError):
-                    continue
+                memory += _used(process)
         except psutil.Error:
             return None
         self.memory = max(self.memory, memory >> 20)

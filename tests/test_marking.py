@@ -1,0 +1,593 @@
+"""From a submission to marks, reports and platform tables; restarting; releasing."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+
+from assignments.marking import (
+    batch,
+    gradescope,
+    intake,
+    mark,
+    master,
+    release,
+    reports,
+    sandbox,
+)
+from assignments.marking.__main__ import main
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> master.Master:
+    return master.read(toy.write_master(tmp_path_factory.mktemp("masters")))
+
+
+def marked(work, answer: str | None = None, notebook: dict | None = None, **options) -> dict:
+    notebook = notebook or mark.solved(work, {"q1": answer} if answer else None)
+    return mark.mark(work, notebook, "someone", "forked", **options)
+
+
+def got(result: dict) -> dict:
+    return {part["part"]: part["got"] for part in result["parts"]}
+
+
+# --- one submission
+
+
+def test_the_solution_gets_all_marks(work):
+    assert got(marked(work)) == {"product": 10, "successor": 5}
+
+
+@pytest.mark.parametrize("secret", ["", "one secret of a course", "another secret of a course"])
+def test_the_solution_fits_every_copy(work, secret):
+    assert got(marked(work, secret=secret)) == {"product": 10, "successor": 5}
+
+
+def test_a_published_answer_does_not_fit_a_private_copy(work):
+    secrets = [f"the secret of course number {n}" for n in range(12)]
+    published = "def product(n): return 2 * n\ndef successor(n): return n + 1"
+    marks = [got(marked(work, published, secret=secret))["product"] for secret in secrets]
+    assert got(marked(work, published))["product"] == 10
+    fits = [master.parameters(work, secret)["times"] == 2 for secret in secrets]
+    assert [mark == 10 for mark in marks] == fits
+    assert sum(fits) < 6
+
+
+def test_the_same_work_gets_the_same_inputs_and_new_work_others(work, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        sandbox, "run", lambda _, text, *a: asked.append(text) or sandbox.Outcome(b"", "", 0, 0)
+    )
+    for student in ("a/1", "a/1", "a/2", "b/1"):
+        mark.mark(work, mark.solved(work), student, "forked")
+    assert asked[0] == asked[1]
+    assert len(set(asked)) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("def product(n): return n", "it gives back what it got"),
+        ("def product(n): ...", "not answered"),
+        ("def product(n): return ...", "not answered"),
+        ("def product(n): raise NotImplementedError", "not answered"),
+        ("def product(n) return 1", "there is no product"),
+        ("def product(n): raise ValueError('so')", "raises ValueError: so (answer to q1, line 1)"),
+        ("def product(n): return {}['k']", "raises KeyError"),
+        ("def product(n): import torchvision", "not there when work is marked"),
+        ("def product(n): return object()", "a object"),
+        ("def product(): return 1", "takes 0 positional arguments"),
+        ("def product(n): return float('nan')", "returns nan"),
+        ("import os\ndef product(n): os._exit(3)", "exit status 3"),
+        ("def product(n): exit()", "raises SystemExit"),
+    ],
+)
+def test_what_is_wrong_is_said(work, answer, words):
+    result = marked(work, answer + "\n")
+    assert got(result)["product"] == 0
+    assert words in result["parts"][0]["feedback"]
+    assert not result["look"]
+
+
+def test_an_error_in_a_cell_is_said_and_the_next_cells_run(work):
+    notebook = mark.solved(work, {"q1": "1 / 0"})
+    notebook["cells"].append({"cell_type": "code", "metadata": {}, "source": toy.RIGHT})
+    result = marked(work, notebook=notebook)
+    assert got(result) == {"product": 10, "successor": 5}
+    assert any("ZeroDivisionError" in note and "line 1" in note for note in result["notes"])
+
+
+def test_lines_for_ipython_do_no_harm(work):
+    source = "%matplotlib inline\n!ls\n" + toy.RIGHT + "\ndisplay(1)\nproduct?"
+    assert got(marked(work, source)) == {"product": 10, "successor": 5}
+
+
+def test_a_given_cell_is_run_as_it_was_given(work):
+    notebook = mark.solved(work)
+    for cell in notebook["cells"]:
+        if "GIVEN = 1" in cell["source"]:
+            cell["source"] = "GIVEN = 99"
+        if cell["source"].startswith("PARAMETERS"):
+            cell["source"] = 'PARAMETERS = {"times": 99, "word": "red"}'
+    assert got(marked(work, notebook=notebook)) == {"product": 10, "successor": 5}
+    notebook["cells"] = [c for c in notebook["cells"] if "GIVEN = " not in c["source"]]
+    assert got(marked(work, notebook=notebook)) == {"product": 10, "successor": 5}
+
+
+@pytest.mark.parametrize("keep", ["none", "colab"])
+def test_cells_are_known_again_without_their_ids(work, keep):
+    notebook = mark.solved(work)
+    for cell in notebook["cells"]:
+        own = cell.pop("id")
+        if keep == "colab":
+            cell["metadata"]["id"] = own
+    assert got(marked(work, notebook=notebook)) == {"product": 10, "successor": 5}
+
+
+def test_experiments_and_public_checks_do_not_run(work):
+    """Those of the toy would stop with an error."""
+    assert marked(work)["notes"] == []
+
+
+def test_prose_is_found_by_its_question(work):
+    notebook = mark.solved(work)
+    cells = [cell for cell in notebook["cells"] if not cell["source"].startswith("**Sample")]
+    at = next(i for i, cell in enumerate(cells) if "Question 2" in cell["source"])
+    cells[at + 1 : at + 1] = [
+        {"cell_type": "markdown", "id": "mine", "metadata": {}, "source": ["My ", "reason."]},
+        {"cell_type": "markdown", "id": "more", "metadata": {}, "source": "And more."},
+    ]
+    answers = marked(work, notebook={"cells": cells})["prose"]
+    assert answers == [{"question": "q2", "points": 20, "text": "My reason.\n\nAnd more."}]
+
+
+# --- plain data
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        3,
+        -(10**30),
+        1.5,
+        "text",
+        [1, [2, "x"]],
+        (1, 2),
+        {"a": [1, None]},
+        torch.arange(6.0).reshape(2, 3),
+        torch.tensor([[True, False]]),
+        torch.zeros(0, 3),
+        torch.tensor(7),
+        ...,
+    ],
+)
+def test_plain_data_comes_through(value):
+    from assignments.marking import driver
+
+    back = mark.decode(json.loads(json.dumps(driver.plain(value))))
+    if isinstance(value, torch.Tensor):
+        assert back.dtype == value.dtype and torch.equal(back, value)
+    else:
+        assert type(back) is type(value) and back == value
+
+
+def test_a_bfloat16_tensor_and_a_parameter_come_as_floats():
+    from assignments.marking import driver
+
+    half = mark.decode(driver.plain(torch.ones(2, dtype=torch.bfloat16)))
+    assert half.dtype == torch.float32
+    assert torch.equal(mark.decode(driver.plain(torch.nn.Parameter(torch.ones(2)))), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"tensor": "!!", "dtype": "float32", "shape": [1]},
+        {"tensor": "AAAAAA==", "dtype": "object", "shape": [1]},
+        {"tensor": "AAAAAA==", "dtype": "float32", "shape": [9999999]},
+        {"tensor": "AAAAAA==", "dtype": "float32", "shape": "x"},
+        {"tensor": "AAAA", "dtype": "float32", "shape": [1]},
+        {"float": "import os"},
+        {"list": 3},
+        {"dict": [[{"list": []}, 1]]},
+        {"dict": [1]},
+        {"strange": {"x": 1}},
+        {},
+        1.5,
+        [1],
+    ],
+)
+def test_what_is_not_of_the_form_is_something_strange(value):
+    assert isinstance(mark.decode(value), mark.Strange)
+
+
+# --- a class
+
+
+def hand_in_class(work, folder: Path, size: int = 4) -> None:
+    for number in range(size):
+        right = "def product(n): return PARAMETERS['times'] * n" if number % 2 else "x = 1"
+        code = f"{right}\ndef successor(n): return n + 1\n" + f"# {number} " * 200
+        toy.hand_in(folder / f"s{number}.ipynb", mark.solved(work, {"q1": code}), f"s{number}")
+
+
+def table(path: Path) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def run_class(work, folder: Path, out: Path, **options):
+    found = intake.collect(folder, work, unpacked=out / "unpacked")
+    results = batch.run(work, found, out, "trusted", say=lambda *_: None, **options)
+    return found, results, reports.write_all(work, found, results, out)
+
+
+def test_a_class_is_marked_and_marked_again_only_where_something_changed(work, tmp_path):
+    hand_in_class(work, tmp_path / "in")
+    _, results, _ = run_class(work, tmp_path / "in", tmp_path / "out", jobs=2)
+    assert [r["student"] for _, r in results] == ["s0", "s1", "s2", "s3"]
+    rows = table(tmp_path / "out" / "marks.csv")
+    assert [row["q1 (of 15)"] for row in rows] == ["5", "15", "5", "15"]
+    assert {row["still by hand"] for row in rows} == {"q2"}
+    files = sorted((tmp_path / "out" / "results").iterdir())
+    before = [file.stat().st_mtime_ns for file in files]
+    toy.hand_in(tmp_path / "in" / "s2.ipynb", mark.solved(work, {"q1": toy.RIGHT}), "s2")
+    run_class(work, tmp_path / "in", tmp_path / "out")
+    after = [file.stat().st_mtime_ns for file in files]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False, True]
+    assert table(tmp_path / "out" / "marks.csv")[2]["q1 (of 15)"] == "15"
+
+
+def test_another_secret_marks_anew(work, tmp_path):
+    assert batch.version(work, "") != batch.version(work, "a secret of sixteen letters")
+
+
+def test_points_given_by_hand_are_added_and_kept(work, tmp_path):
+    hand_in_class(work, tmp_path / "in", 2)
+    out = tmp_path / "out"
+    run_class(work, tmp_path / "in", out)
+    assert [row["points"] for row in table(out / "by_hand.csv")] == ["", ""]
+    text = (out / "by_hand.csv").read_text().replace("s0,q2,,", 's0,q2,"12,5","well, said"')
+    (out / "by_hand.csv").write_text(text.replace("s1,q2,,", "s1,q2,21,"))
+    _, _, troubles = run_class(work, tmp_path / "in", out)
+    assert table(out / "marks.csv")[0]["total"] == "17.5"
+    assert any("0 to 20 points, not 21" in line for line in troubles)
+    assert table(out / "by_hand.csv")[0]["comment"] == "well, said"
+    pages = sorted((out / "feedback").iterdir())
+    assert "well, said" in pages[0].read_text()
+
+
+def test_a_by_hand_table_of_another_form_is_refused(work, tmp_path):
+    (tmp_path / "by_hand.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(master.Fault, match="its first line must be student,question"):
+        reports.read_by_hand(work, tmp_path)
+
+
+def test_everything_that_can_lie_in_a_folder_gets_one_clear_line(work, tmp_path):
+    folder = tmp_path / "in"
+    hand_in_class(work, folder, 2)
+    good = mark.solved(work, {"q1": toy.RIGHT + "\n# a long remark" * 40})
+    (folder / "empty.ipynb").write_bytes(b"")
+    (folder / "corrupt.ipynb").write_text('{"cells": [')
+    (folder / "binary.ipynb").write_bytes(bytes(range(256)))
+    (folder / "deep.ipynb").write_text('{"cells": ' + "[" * 200_000)
+    (folder / "list.ipynb").write_text("[]")
+    (folder / "nosource.ipynb").write_text('{"cells": [{"cell_type": "code"}]}')
+    (folder / "many.ipynb").write_text(json.dumps({"cells": [{"source": ""}] * 1001}))
+    (folder / "other.ipynb").write_text('{"cells": [{"cell_type": "code", "source": "x = 1"}]}')
+    (folder / "essay.docx").write_bytes(b"PK")
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / "link.ipynb").symlink_to(folder / "s0.ipynb")
+    with open(folder / "huge.ipynb", "wb") as file:
+        file.truncate(60 * 2**20)
+    toy.hand_in(folder / "final version.ipynb", good, "s7")
+    toy.hand_in(folder / "s8.ipynb", mark.solved(work), "...")
+    toy.hand_in(folder / "s9.ipynb", good, "s9")
+    old = toy.hand_in(folder / "s1 (1).ipynb", good, "s1")
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    found = intake.collect(folder, work, due=datetime(2100, 1, 1))
+    troubles = {s.path.name: s.problem for s in found if s.problem}
+    for name, words in {
+        "empty.ipynb": "the file is empty",
+        "corrupt.ipynb": "cannot be read as a notebook",
+        "binary.ipynb": "cannot be read as a notebook",
+        "deep.ipynb": "cannot be read as a notebook",
+        "list.ipynb": "it has no list of cells",
+        "nosource.ipynb": "cell 1 has no source",
+        "many.ipynb": "1001 cells are too many",
+        "other.ipynb": "is not assignment a9",
+        "essay.docx": "a .docx file is not a notebook",
+        "link.ipynb": "not a regular file",
+        "huge.ipynb": "60 MiB is too large",
+        "s1 (1).ipynb": "an older copy: s1.ipynb is marked instead",
+    }.items():
+        assert words in troubles.pop(name)
+    assert not troubles
+    notes = {s.path.name: " ".join(s.notes) for s in found if not s.problem}
+    assert set(notes) == {"s0.ipynb", "s1.ipynb", "s8.ipynb", "s9.ipynb", "final version.ipynb"}
+    assert "by the number inside it is s7's" in notes["final version.ipynb"]
+    assert "no STUDENT_ID inside: taken for s8's" in notes["s8.ipynb"]
+    assert "the same code, letter by letter, as s7" in notes["s9.ipynb"]
+    assert notes["s0.ipynb"] == ""
+    late = intake.collect(folder, work, due=datetime(2001, 1, 1))
+    assert all(s.late for s in late if not s.problem)
+
+
+def test_canvas_and_moodle_downloads_are_understood(work, tmp_path):
+    folder = tmp_path / "in"
+    solved = mark.solved(work)
+    toy.hand_in(folder / "lilei_11_901_a9_toy.ipynb", solved, "2026001")
+    toy.hand_in(folder / "lilei_11_907_a9_toy-1.ipynb", solved, "2026001")
+    toy.hand_in(folder / "hanmeimei_LATE_12_905_a9_toy.ipynb", solved, "2026002")
+    toy.hand_in(folder / "Ana Lima_77_assignsubmission_file" / "a9_toy.ipynb", solved, "2026003")
+    toy.hand_in(folder / "Ana Lima_78_assignsubmission_file" / "a9_toy.ipynb", solved, "2026004")
+    archive = tmp_path / "all.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for path in folder.rglob("*.ipynb"):
+            zipped.write(path, path.relative_to(folder))
+        zipped.writestr("../../outside.ipynb", "{}")
+        zipped.writestr("/absolute.ipynb", "{}")
+    found, results, _ = run_class(work, archive, tmp_path / "out")
+    fine = {s.user: s for s in found if not s.problem}
+    assert {u: s.student for u, s in fine.items()} == {
+        "11": "lilei",
+        "12": "hanmeimei",
+        "77": "Ana Lima",
+        "78": "Ana Lima 78",
+    } or sorted(s.student for s in fine.values()) == [
+        "Ana Lima 77",
+        "Ana Lima 78",
+        "hanmeimei",
+        "lilei",
+    ]
+    assert fine["12"].late and not fine["11"].late
+    assert fine["11"].path.name.startswith("lilei_11_907")
+    assert not (tmp_path.parent / "outside.ipynb").exists()
+    out = tmp_path / "out"
+    book = tmp_path / "gradebook.csv"
+    book.write_text(
+        "Student,ID,SIS User ID,SIS Login ID,Section,A9 (55),Final\n"
+        "    Points Possible,,,,,15,\nLi Lei,11,x,lilei,1,,\nNobody,99,y,n,1,,\n"
+    )
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(
+        "Identifier,Full name,Grade,Feedback comments\nParticipant 77,Ana Lima,,\n"
+        "Participant 5,Nobody,,\n"
+    )
+    reports.write_all(work, found, results, out, book, sheet, "A9")
+    assert (out / "canvas.csv").read_text() == (
+        "Student,ID,SIS User ID,SIS Login ID,Section,A9 (55)\nLi Lei,11,x,lilei,1,15\n"
+    )
+    assert table(out / "moodle.csv")[0]["Grade"] == "15"
+    assert table(out / "moodle.csv")[1]["Grade"] == ""
+    with pytest.raises(master.Fault, match="has no column 'B2'"):
+        reports.write_all(work, found, results, out, book, None, "B2")
+    with pytest.raises(master.Fault, match="is it the platform's own export"):
+        reports.write_all(work, found, results, out, sheet)
+
+
+def test_no_text_of_a_students_becomes_a_page_or_a_formula(work, tmp_path):
+    evil = "</pre><script>alert(1)</script>\u202e=1+1"
+    code = f"def product(n): raise ValueError({evil!r})\ndef successor(n): return {evil!r}"
+    toy.hand_in(tmp_path / "in" / "x.ipynb", mark.solved(work, {"q1": code}), "=cmd|<b>x</b>")
+    run_class(work, tmp_path / "in", tmp_path / "out")
+    out = tmp_path / "out"
+    pages = [*(out / "feedback").iterdir(), out / "by_hand.html"]
+    for path in pages:
+        text = path.read_text()
+        assert "<script" not in text and "<b>x" not in text and "\u202e" not in text
+        assert "default-src 'none'" in text
+    for path in out.glob("*.csv"):
+        for row in csv.reader(io.StringIO(path.read_text())):
+            assert not any(value.startswith(("=", "+", "-", "@")) for value in row)
+    assert all(path.is_relative_to(out) for path in out.rglob("*"))
+
+
+def test_killed_at_any_point_it_goes_on_and_loses_nothing(work, tmp_path):
+    """The command is killed again and again; every result that was there stays as it was."""
+    hand_in_class(work, tmp_path / "in", 6)
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from assignments.marking import batch, intake, master, reports\n"
+        "if __name__ == '__main__':\n"
+        f"    work = master.read(Path({str(work.path)!r}))\n"
+        f"    out = Path({str(tmp_path / 'out')!r})\n"
+        "    with batch.alone(out):\n"
+        f"        found = intake.collect(Path({str(tmp_path / 'in')!r}), work)\n"
+        "        results = batch.run(work, found, out, 'trusted', jobs=2)\n"
+        "        reports.write_all(work, found, results, out)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    seen: dict[str, str] = {}
+    kills, folder = 0, tmp_path / "out" / "results"
+    while True:
+        process = subprocess.Popen([sys.executable, str(script)], env=environment, cwd=tmp_path)
+        start, more = time.monotonic(), len(seen) + 1
+        while process.poll() is None and time.monotonic() - start < 120:
+            if kills < 4 and len(list(folder.glob("*.json"))) >= more:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.02)
+        process.wait()
+        for path in folder.glob("*.json"):
+            text = path.read_text()
+            assert json.loads(text)["parts"]
+            assert seen.setdefault(path.name, text) == text, "marked twice"
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+    assert kills >= 2
+    assert len(table(tmp_path / "out" / "marks.csv")) == len(seen) == 6
+
+
+def test_a_half_written_result_counts_as_none(work, tmp_path):
+    hand_in_class(work, tmp_path / "in", 1)
+    run_class(work, tmp_path / "in", tmp_path / "out")
+    file = next((tmp_path / "out" / "results").iterdir())
+    whole = file.read_text()
+    file.write_text(whole[: len(whole) // 2])
+    run_class(work, tmp_path / "in", tmp_path / "out")
+    before, after = json.loads(whole), json.loads(file.read_text())
+    assert before["parts"] == after["parts"]
+
+
+def test_only_one_marker_at_a_time(tmp_path):
+    with batch.alone(tmp_path):
+        second = batch.alone(tmp_path)
+        with pytest.raises(master.Fault, match="another marker is at work"):
+            second.__enter__()
+    with batch.alone(tmp_path):
+        pass
+
+
+def test_a_file_that_changes_while_it_is_marked_is_not_mixed_up(work, tmp_path):
+    path = toy.hand_in(tmp_path / "s.ipynb", mark.solved(work), "s")
+    args = (tmp_path / "r.json", "v", "trusted", "", sandbox.Limits())
+    job = batch.Job(work.path, path, "s", "0" * 64, *args)
+    assert "changed while it was marked" in batch._one(job)
+    assert not (tmp_path / "r.json").exists()
+
+
+# --- masters and releases
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("points: 15", "points: 14", "14 points, its parts 15"),
+        ("def judge(", "def jugde(", "there is no function judge"),
+        ("hidden: true", "hidden: false", "hidden: true"),
+        ('"times": 2,', '"times": 9,', "is none of its choices"),
+        ("manual: true", "manual: false", "20 points, its parts 0"),
+        ("# END TESTS", "# FIN TESTS", "means nothing here"),
+    ],
+)
+def test_a_master_that_is_not_in_order_is_refused(work, tmp_path, old, new, words):
+    text = work.path.read_text(encoding="utf-8")
+    changed = text.replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1])
+    assert changed != text
+    path = tmp_path / "a9_toy.ipynb"
+    path.write_text(changed, encoding="utf-8")
+    with pytest.raises(master.Fault, match=words):
+        master.read(path)
+
+
+def test_the_students_copy_has_no_solution_and_no_hidden_test(work, tmp_path):
+    student = release._assign(work, tmp_path / "a9", "a secret of sixteen letters")
+    text = student.read_text(encoding="utf-8")
+    for word in ("judge", "SOLUTION", "Sample answer", "Rubric", "one of", "otter", "TEST CONFIG"):
+        assert word not in text
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(text)["cells"]}
+    values = master.parameters(work, "a secret of sixteen letters")
+    assert json.dumps(values["times"]) in cells["c03"]
+    assert "    ..." in cells["c08"]
+    assert cells["q2-answer"] == mark.STUB
+    assert (tmp_path / "a9" / "autograder.zip").stat().st_size
+    solution = (tmp_path / "a9" / "solution" / "a9_toy.ipynb").read_text()
+    assert "Sample answer" in solution
+
+
+def test_an_untouched_copy_loses_all_and_is_told_so(work, tmp_path):
+    student = release._assign(work, tmp_path / "a9", "")
+    result = marked(work, notebook=json.loads(student.read_text()))
+    assert got(result) == {"product": 0, "successor": 0}
+    assert {part["feedback"] for part in result["parts"]} == {"not answered"}
+    assert result["prose"][0]["text"] == ""
+
+
+def test_otters_own_autograder_agrees(work, tmp_path):
+    release._assign(work, tmp_path / "a9", "")
+    for name, code, points in (("right", toy.RIGHT, 15), ("half", toy.RIGHT + "\nproduct = 1", 5)):
+        notebook = json.loads((tmp_path / "a9" / "solution" / "a9_toy.ipynb").read_text())
+        for cell in notebook["cells"]:
+            if cell["id"] == "c08":
+                cell["source"] = code
+        notebook["cells"] = [c for c in notebook["cells"] if "AssertionError" not in c["source"]]
+        path = tmp_path / f"{name}.ipynb"
+        path.write_text(json.dumps(notebook))
+        words = [sys.executable, "-m", "otter", "run", "-a", "a9/autograder.zip", path.name]
+        subprocess.run(words, cwd=tmp_path, capture_output=True, check=True)
+        tests = json.loads((tmp_path / "results.json").read_text())["tests"]
+        assert sum(test.get("score") or 0 for test in tests) == points
+
+
+def test_a_secret_that_is_too_short_is_refused(tmp_path):
+    path = tmp_path / "s"
+    path.write_text("short\n")
+    with pytest.raises(master.Fault, match="has 5 characters"):
+        release.secret_of(str(path))
+    with pytest.raises(master.Fault, match="No such file"):
+        release.secret_of(str(tmp_path / "none"))
+    path.write_text("a secret that is long enough\n")
+    assert release.secret_of(str(path)) == "a secret that is long enough"
+
+
+# --- Gradescope and the command line
+
+
+def test_the_gradescope_zip_marks_what_is_handed_in(work, tmp_path, monkeypatch):
+    monkeypatch.setattr(master, "find", lambda name: work)
+    place = tmp_path / "autograder"
+    archive = gradescope.build(work, tmp_path / "z.zip", "a secret of sixteen letters")
+    with zipfile.ZipFile(archive) as zipped:
+        zipped.extractall(place / "source")
+        names = zipped.namelist()
+        assert {"setup.sh", "run_autograder", "requirements.txt", "course.secret"} <= set(names)
+        assert zipped.getinfo("run_autograder").external_attr >> 16 & 0o100
+        assert not any("test" in name or "book/" in name for name in names)
+    assert (place / "source" / "assignments" / "a9_toy.ipynb").is_file()
+    monkeypatch.setattr(sandbox, "choose", lambda *a, **k: "trusted")
+    toy.hand_in(place / "submission" / "mine.ipynb", mark.solved(work), "s1")
+    assert gradescope.run("a9", place) == 0
+    result = json.loads((place / "results" / "results.json").read_text())
+    assert [test["score"] for test in result["tests"]] == [10, 5]
+    assert [test["max_score"] for test in result["tests"]] == [10, 5]
+    assert "20 points are marked by hand" in result["output"]
+    (place / "submission" / "mine.ipynb").write_text("{")
+    gradescope.run("a9", place)
+    result = json.loads((place / "results" / "results.json").read_text())
+    assert result["score"] == 0 and "cannot be read as a notebook" in result["output"]
+
+
+def test_the_zip_runs_by_itself(work, tmp_path):
+    """As on Gradescope: the unpacked zip alone, started by its command, in an empty folder."""
+    place = tmp_path / "autograder"
+    with zipfile.ZipFile(gradescope.build(work, tmp_path / "z.zip")) as zipped:
+        zipped.extractall(place / "source")
+    toy.hand_in(place / "submission" / "mine.ipynb", mark.solved(work), "s1")
+    environment = {"AUTOGRADER_ROOT": str(place), "PATH": os.environ["PATH"]}
+    words = [sys.executable, "-m", "assignments.marking", "gradescope-run", "a9"]
+    done = subprocess.run(
+        words, cwd=place / "source", env=environment, capture_output=True, text=True
+    )
+    if "no safe place" in done.stderr:
+        pytest.skip("neither bubblewrap nor root here")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((place / "results" / "results.json").read_text())
+    assert [test["score"] for test in result["tests"]] == [10, 5]
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
+    assert main(["mark", "a77", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
+    assert "no assignment 'a77'" in capsys.readouterr().err
+    assert (
+        main(["mark", "a2", str(tmp_path / "none"), "--out", str(tmp_path / "o"), "--trusted"]) == 2
+    )
+    assert "no such folder" in capsys.readouterr().err
