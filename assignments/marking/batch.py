@@ -127,6 +127,8 @@ def _side_by_side(todo: list[Job], jobs: int | None):
     """(job, error) as they finish. When a worker dies, what it left is marked one by one."""
     jobs = min(jobs or len(os.sched_getaffinity(0)), max(1, len(todo)))
     left = []
+    if not todo:
+        return
     with _pool(jobs) as pool:
         futures = {pool.submit(_one, job): job for job in todo}
         for future in as_completed(futures):

@@ -66,7 +66,7 @@ if still_open:
     print("no answer yet, or not a, b, c or d:", ", ".join(still_open))
 if not student:
     print("STUDENT_ID is empty: fill it in above, run it and this cell again")
-if WHEN != when:
+if when != WHEN:
     print('WHEN is neither "pre" nor "post": taken as "pre"')"""
 
 

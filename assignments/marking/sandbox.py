@@ -293,7 +293,7 @@ def _end_all_of(user: int) -> None:
             process.kill()
 
 
-def _used(process: psutil.Process) -> int:
+def memory_of(process: psutil.Process) -> int:
     """Bytes; pages that several processes share (after a fork) count once among them."""
     try:
         return process.memory_full_info().pss
@@ -363,7 +363,7 @@ class _Watch:
         try:
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 processes += 1
-                memory += _used(process)
+                memory += memory_of(process)
         except psutil.Error:
             return None
         self.memory = max(self.memory, memory >> 20)
