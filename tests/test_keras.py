@@ -2,9 +2,11 @@
 
 The constructions are written here in our own words, in Keras and as changes of our nets. Random
 weights are copied and the logits compared (no softmax: of large numbers it makes zeros and ones).
+The classic net of two functions is chapter 09's own: its cells are executed, not copied.
 Keras is a development dependency; without it these tests are skipped. Pictures are small.
 """
 
+import ast
 import importlib.util
 import os
 import sys
@@ -23,6 +25,7 @@ if "keras" not in sys.modules:
     os.environ["KERAS_BACKEND"] = "torch"  # must be set before the import
 
 import keras
+from test_notebooks import CHAPTERS, cells, code, needed_for
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 LAYERS |= {101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -273,6 +276,36 @@ def test_the_classic_net_of_identity_and_conv_blocks():
     for block in (net.layer2[0], net.layer3[0], net.layer4[0]):  # v1.5: same weights, other net
         block.conv1.stride, block.conv2.stride = (1, 1), (2, 2)
     assert gap(net, x, theirs) > 0.01
+
+
+def of_chapter_09(name: str) -> dict:
+    """`name`, and all that it needs, from the statements of the page."""
+    path = next(p for p in CHAPTERS if p.name.startswith("09"))
+    page = [code(cell) for cell in cells(path) if cell["cell_type"] == "code"]
+    body = [statement for text in page for statement in ast.parse(text).body]
+    found = {"__name__": "chapter 09"}
+    exec(compile(ast.Module(needed_for(ast.parse(name).body, body), []), path.name, "exec"), found)
+    return found
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["as it is", "stride in the 3x3"])
+def test_two_functions_make_the_classic_net(moved, capsys):
+    """The page's identity_block and conv_block against keras.applications.ResNet50 and ours."""
+    page = of_chapter_09("classic_proof")
+    assert "identity_block" in page and "conv_block" in page
+    assert capsys.readouterr().out == ""  # definitions alone: nothing of the page was run
+    if moved:  # v1.5: the same weights load, another net
+        conv_bn, relu = page["conv_bn"], keras.layers.ReLU
+
+        def three(x, planes, stride, name):
+            x = relu()(conv_bn(x, planes, 1, 1, f"{name}_1"))
+            x = relu()(conv_bn(x, planes, 3, stride, f"{name}_2"))
+            return conv_bn(x, 4 * planes, 1, 1, f"{name}_3")
+
+        page["three"] = three
+    of_two, ours = page["classic_proof"](side=64)
+    assert of_two > 0.01 if moved else of_two < 1e-4
+    assert ours < 1e-4
 
 
 class V2Block(nn.Module):
