@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 
 from resnet_lib import FACTORIES, doctor
@@ -236,6 +237,16 @@ class Nested(nn.Module):
             return self.conv(x)
 
 
+def unpadded(base, conv):
+    """A 3x3 convolution without padding: torch's default."""
+
+    def init(self, *args):
+        base.__init__(self, *args)
+        getattr(self, conv).padding = (0, 0)
+
+    return block(base, __init__=init)
+
+
 class Foward(nn.Module):
     def foward(self, x):
         return x
@@ -263,8 +274,8 @@ def pads(channels, stride=2):
     return lambda self, _stride, out: Pad(channels(self.inplanes, out), stride)
 
 
-def fixed_features(self):
-    self.avgpool, self.fc = nn.Identity(), nn.Linear(16 * 64, 10)
+def fixed_features(self, features=16 * 64):
+    self.avgpool, self.fc = nn.Identity(), nn.Linear(features, 10)
 
 
 def features_of_this_size(self):
@@ -341,10 +352,50 @@ STOPPED = {
     "A, size": (net(down=pads(lambda a, b: b - a, 1)), "every stride-th pixel", r"layer2\.0"),
     "A, neck": (net(Neck, down=pads(lambda a, b: b // 8, 1)), "fill up to 32", r"layer1\.0"),
     "no projection": (net(needs=lambda s, *a: False), "needs a projection", r"layer2\.0"),
+    "a weight of another size": (
+        edited(
+            lambda n: setattr(n, "start", nn.Parameter(torch.zeros(5, 5))),
+            changed(Net, stem=lambda s, x: Net.stem(s, x + s.start)),
+        ),
+        "must match the size",
+        "forward",
+    ),
+    "no projection, stem unpadded": (
+        edited(lambda n: setattr(n.conv1, "padding", (0, 0)), net(needs=lambda s, *a: False).func),
+        "needs a projection",
+        r"layer2\.0",
+    ),
     "projection without stride": (
         net(down=lambda s, stride, out: Net.down(s, 1, out)),
         "the projection .* has to follow the branch in its stride",
         r"layer2\.0",
+    ),
+    "no padding": (
+        unpadded(Basic, "conv1"),
+        r"conv1 is 3x3: padding=1 keeps the size, padding=0 does not",
+        r"layer1\.0",
+    ),
+    "no padding, second": (unpadded(Basic, "conv2"), "0.conv2 is 3x3: padding=1", r"layer1\.0"),
+    "no padding, neck": (unpadded(Neck, "conv2"), "0.conv2 is 3x3: padding=1", r"layer1\.0"),
+    "shortcut is None": (
+        block(Basic, shortcut=lambda s, x: s.down(x)),
+        "down is None\n.*test that first",
+        r"layer1\.0",
+    ),
+    "features of bn": (
+        edited(lambda n: setattr(n, "bn1", nn.BatchNorm2d(64))),
+        "as many channels as conv1 gives: 8",
+        "bn1",
+    ),
+    "inplanes of the stage before": (
+        edited(lambda n: setattr(n, "layer3", Basic(24, 32, 2, nn.Conv2d(24, 32, 1, 2)))),
+        "is inplanes brought up to date",
+        r"layer3\.conv1",
+    ),
+    "features of no layer": (
+        edited(lambda n: fixed_features(n, 100)),
+        "put nn.AdaptiveAvgPool2d.1. before it, and 64 features",
+        "fc",
     ),
     "stride swallowed in the branch": (
         net(changed(Basic, __init__=swallowed(Basic))),
@@ -386,6 +437,10 @@ def test_the_last_layer_of_a_bottleneck_net_without_expansion():
     says(build, "broken", "gets 256\n.*expansion", "fc")
 
 
+def test_the_channels_of_the_picture():
+    says(Net, "broken", "the picture has 1 channels", "conv1", (1, 64, 64))
+
+
 # --- bugs that run
 
 
@@ -425,6 +480,31 @@ JOINS = {
         lambda s, x: F.relu(s.branch(x) + F.relu(s.shortcut(x))),
     ),
     "not in all": ("broken", "shortcut is never added here", only_where_projected),
+    "averaged": (
+        "broken",
+        "sum is averaged or scaled",
+        lambda s, x: F.relu((s.branch(x) + s.shortcut(x)) / 2),
+    ),
+    "averaged by mean": (
+        "broken",
+        "sum is averaged or scaled",
+        lambda s, x: F.relu(torch.stack([s.branch(x), s.shortcut(x)]).mean(0)),
+    ),
+    "half a shortcut": (
+        "broken",
+        "constant factor stands on the shortcut",
+        lambda s, x: F.relu(s.branch(x) + 0.5 * s.shortcut(x)),
+    ),
+    "detached branch": (
+        "broken",
+        "detach.. cuts the gradient",
+        lambda s, x: F.relu(s.branch(x).detach() + s.shortcut(x)),
+    ),
+    "detached shortcut": (
+        "broken",
+        "detach.. cuts the gradient",
+        lambda s, x: F.relu(s.branch(x) + s.shortcut(x).detach()),
+    ),
 }
 
 
@@ -434,6 +514,12 @@ def test_the_sum(name, base):
     grade, words, forward = JOINS[name]
     where = r"layer1\.1" if name == "not in all" and base is Neck else r"layer1\.0"
     says(block(base, forward=forward), grade, words, where)
+
+
+def test_an_average_has_its_relu():
+    """The factor between the sum and its ReLU does not hide the ReLU."""
+    (found,) = seen(block(Basic, forward=JOINS["averaged"][2]))
+    assert "averaged" in found.what and found.where == "layer1.0 and 7 more"
 
 
 @pytest.mark.parametrize("base", BLOCKS)
@@ -512,6 +598,41 @@ def late_stride(self, block, k):
 def wide_padding(self):
     self.layer1[0].conv1 = nn.Conv2d(8, 8, 3, padding=2, bias=False)
     self.layer1[0].conv2 = nn.Conv2d(8, 8, 3, padding=0, bias=False)
+
+
+def all_zero(self):
+    for weight in self.parameters():
+        nn.init.zeros_(weight)
+
+
+def head(*layers):
+    return edited(lambda n: setattr(n, "fc", nn.Sequential(*layers)))
+
+
+def whole_stem(self):
+    self.conv1.stride = (1, 1)
+
+
+def v2_without_end():
+    wrong = FACTORIES["preact_resnet18"]()
+    wrong.norm = wrong.relu = nn.Identity()
+    return wrong
+
+
+def large_projection(self, stride, out):
+    conv = nn.Conv2d(self.inplanes, out, 3, stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out))
+
+
+def last_strides(self, block, k):
+    """As in Keras' ResNet50V2."""
+    blocks, out = [], PLANES[k] * block.expansion
+    for b in range(2):
+        stride = 2 if b == 1 and k < 3 else 1
+        down = self.down(stride, out) if self.needs(k, stride, out) else None
+        blocks.append(block(self.inplanes, PLANES[k], stride, down))
+        self.inplanes = out
+    return nn.Sequential(*blocks)
 
 
 def softmax_by_hand(self, x):
@@ -687,6 +808,72 @@ RUNNING = {
         "fc",
         net(forward=lambda s, x: s.fc(s.avgpool(s.body(x)).view(1, -1)[:, :64])),
     ),
+    "all zero": (
+        "broken",
+        "the same for two different pictures\n.*\n.*zero.*nothing can learn",
+        "conv1",
+        edited(all_zero),
+    ),
+    "squeezed": (
+        "broken",
+        r"one picture gives the shape .10,.*\n.*\n.*squeeze",
+        "forward",
+        net(forward=lambda s, x: s.fc(s.avgpool(s.body(x)).squeeze())),
+    ),
+    "tuple in eval mode": (
+        "broken",
+        "gives no tensor",
+        "eval mode",
+        net(forward=lambda s, x: Net.forward(s, x) if s.training else (x, x)),
+    ),
+    "stops in eval mode": (
+        "broken",
+        "raises TypeError: conv2d",
+        "eval mode",
+        net(forward=lambda s, x: Net.forward(s, x if s.training else None)),
+    ),
+    "two linear layers": (
+        "wasteful",
+        "no activation between two linear",
+        "fc.0 and fc.1",
+        head(nn.Linear(64, 32), nn.Linear(32, 10)),
+    ),
+    "two linear layers, dropout": (
+        "wasteful",
+        "no activation between two linear",
+        "fc.0 and fc.2",
+        head(nn.Linear(64, 32), nn.Dropout(), nn.Linear(32, 10)),
+    ),
+    "v2 without an end": (
+        "broken",
+        "no BN and ReLU behind the last block",
+        r"layer4\.1",
+        v2_without_end,
+    ),
+    "stem without stride": (
+        "known variant",
+        "the stem's convolution does not stride: the last maps are 4x4",
+        "conv1",
+        edited(whole_stem),
+    ),
+    "large projection": (
+        "known variant",
+        "3x3 convolution: 9 times the weights",
+        r"layer2\.0",
+        net(down=large_projection),
+    ),
+    "last block strides": (
+        "known variant",
+        "last block of a stage strides",
+        r"layer1\.1",
+        net(Neck, stage=last_strides),
+    ),
+    "relu before bn": (
+        "known variant",
+        "ReLU stands before BN",
+        r"behind layer1\.0\.conv1",
+        block(Basic, branch=lambda s, x: s.bn2(s.conv2(s.bn1(s.relu(s.conv1(x)))))),
+    ),
     "unpadded pool": (
         "known variant",
         "max-pooling without padding: the map is 15x15",
@@ -775,7 +962,43 @@ def test_max_pooling_of_article_c():
     assert not accusations(doctor(build, (3, 224, 224)))
 
 
+def test_a_stem_without_stride_costs_most_on_large_pictures():
+    says(edited(whole_stem), "wasteful", "the last maps are 8x8", "conv1", (3, 128, 128))
+    assert not any("stem" in f.what for f in seen(edited(whole_stem), (3, 48, 48)))
+
+
 # --- what is right
+
+
+class Max(nn.Module):
+    """A ReLU in other words."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+    def forward(self, x):
+        return self.words(x)
+
+
+RELUS = {
+    "max": lambda x: torch.max(x, torch.zeros_like(x)),
+    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
+    "maximum of one zero": lambda x: torch.maximum(x, torch.tensor(0.0)),
+    "clamp_min": lambda x: torch.clamp_min(x, 0),
+    "clip": lambda x: x.clip(min=0),
+    "where": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "mask": lambda x: x * (x > 0),
+}
+
+
+@pytest.mark.parametrize("words", RELUS)
+def test_a_relu_in_other_words(words):
+
+    def other(part):
+        part.relu = Max(RELUS[words])
+
+    assert not seen(partial(edit(Net, other), edit(Basic, other)))
 
 
 @pytest.mark.parametrize("base", BLOCKS)
@@ -798,7 +1021,22 @@ class Assigned(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("shortcut", [pads(lambda a, b: b - a), lambda s, k, out: Assigned(out)])
+class Doubled(nn.Module):
+    """Option A of older code: the new channels are the old ones times 0."""
+
+    def forward(self, x):
+        x = F.avg_pool2d(x, 2)
+        return torch.cat((x, x.mul(0)), 1)
+
+
+OPTION_A = (
+    pads(lambda a, b: b - a),
+    lambda self, stride, out: Assigned(out),
+    lambda self, stride, out: Doubled(),
+)
+
+
+@pytest.mark.parametrize("shortcut", OPTION_A)
 def test_option_a_in_other_words(shortcut):
     report = doctor(net(down=shortcut), SHAPE)
     assert not accusations(report), report
@@ -816,6 +1054,154 @@ class Gated(Basic):
     def branch(self, x):
         out = Basic.branch(self, x)
         return out * self.gate(out.mean((2, 3))).sigmoid()[:, :, None, None]
+
+
+def kept_size(self):
+    self.conv2 = nn.Conv2d(*self.conv2.weight.shape[1::-1], 3, padding="same", bias=False)
+
+
+def saving(self, x, reentrant):
+    """Activation checkpointing."""
+    for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+        x = torch.utils.checkpoint.checkpoint(stage, x, use_reentrant=reentrant)
+    return x
+
+
+def stacked(self, x):
+    return F.relu(torch.stack([self.branch(x), self.shortcut(x)], 1).sum(1))
+
+
+def noisy(self, x):
+    return F.relu(F.dropout(self.branch(x) + self.shortcut(x), 0.1, self.training))
+
+
+def attends(self, x):
+    """A product of two linear layers' outputs is no linear layer."""
+    x = self.body(x).flatten(2)
+    query = self.fc(x.mT)
+    return ((query @ x[:, :10]).softmax(-1) @ query).mean(1)
+
+
+UNUSUAL = {
+    "attention": net(forward=attends),
+    "padding in words": partial(Net, edit(Basic, kept_size)),
+    "checkpointing": net(body=lambda s, x: saving(s, s.stem(x), False)),
+    "checkpointing, reentrant": net(body=lambda s, x: saving(s, s.stem(x), True)),
+    "stack and sum": block(Basic, forward=stacked),
+    "dropout behind the sum": block(Basic, forward=noisy),
+    "small branch": block(Basic, forward=lambda s, x: F.relu(0.2 * s.branch(x) + s.shortcut(x))),
+    "head starts at zero": edited(lambda n: nn.init.zeros_(n.fc.weight)),
+    "relu in the head": head(nn.Linear(64, 32), nn.Dropout(), nn.ReLU(), nn.Linear(32, 10)),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_the_unusual_is_not_accused(name):
+    report = doctor(UNUSUAL[name], SHAPE)
+    assert not report.findings, report
+
+
+class Resting(nn.BatchNorm2d):
+    """BN that stays in eval mode."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+def test_frozen_bn_is_a_variant():
+    ops = pytest.importorskip("torchvision.ops")
+    for layer in (ops.FrozenBatchNorm2d, Resting):
+        (found,) = seen(partial(FACTORIES["resnet18"], norm_layer=layer))
+        assert (found.grade, found.where) == ("known variant", "bn1 and 19 more")
+        assert "running statistics" in found.what and "fine-tuning" in found.hint
+
+
+def step(c_in, c_out, *more):
+    conv = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU(), *more)
+
+
+class ResNet9(nn.Module):
+    """The fast net of many CIFAR notebooks: only plain convolutions change the shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Sequential(step(3, 8), step(8, 16, nn.MaxPool2d(2)))
+        self.two = nn.Sequential(step(16, 16), step(16, 16))
+        self.three = nn.Sequential(step(16, 32, nn.MaxPool2d(2)), step(32, 64, nn.MaxPool2d(2)))
+        self.four = nn.Sequential(step(64, 64), step(64, 64))
+        self.end = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+    def forward(self, x):
+        x = self.one(x)
+        x = self.three(self.two(x) + x)
+        return self.end(self.four(x) + x)
+
+
+def test_resnet_9_is_a_variant():
+    report = doctor(ResNet9, (3, 32, 32))
+    assert not accusations(report), report
+    assert "as in ResNet-9" in str(report) and "outside of the residual blocks" in str(report)
+    assert "2 stages of [1, 1] blocks" in str(report)
+
+
+def test_a_relu_before_the_addition_is_a_variant_in_resnet_9_only():
+    """There the blocks never change the shape, and convolutions between them do."""
+
+    def late(self):
+        self.late = nn.Conv2d(64, 64, 1)
+
+    def one_stage(self):
+        self.layer2 = self.layer3 = self.layer4 = nn.Identity()
+        self.fc = nn.Linear(PLANES[0], 10)
+
+    wrong = changed(Basic, forward=JOINS["relu before"][2])
+    longer = changed(Net, body=lambda s, x: s.late(Net.body(s, x)))
+    for build in (edited(late, longer), edited(one_stage)):
+        says(partial(build, wrong), "broken", "ReLU comes before the addition", r"layer1\.0")
+
+
+def test_scripted_and_traced_nets_are_not_looked_into():
+    def traced():
+        return torch.jit.trace(Net().eval(), torch.zeros(2, *SHAPE))
+
+    def part():
+        net = Net()
+        net.layer2 = torch.jit.script(step(8, 16))
+        return net
+
+    for build, where in ((traced, "the whole net"), (part, "layer2")):
+        (found,) = seen(build)
+        assert (found.grade, found.where) == ("known variant", where)
+        assert "cannot look inside" in found.what
+
+
+@pytest.mark.long  # torch.compile alone takes seconds to load
+def test_compiled_nets_are_looked_into():
+    wrong = block(Basic, forward=JOINS["no last relu"][2])
+    assert not seen(lambda: torch.compile(Net()))
+    assert not seen(edited(lambda n: setattr(n, "layer1", torch.compile(n.layer1))))
+    assert seen(lambda: torch.compile(wrong())) == seen(wrong)
+
+
+def test_a_wrapped_part_is_looked_into():
+    """As torch.compile wraps it, but without its seconds."""
+
+    class Wrapped(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self._orig_mod = net
+
+    wrong = block(Basic, forward=JOINS["no last relu"][2])
+    part = edit(wrong.func, lambda n: setattr(n, "layer1", Wrapped(n.layer1)))
+    assert seen(partial(part, *wrong.args)) == seen(wrong) == seen(lambda: Wrapped(wrong()))
+
+
+def test_dilation_is_a_variant():
+    models = pytest.importorskip("torchvision.models")
+    build = partial(models.resnet50, replace_stride_with_dilation=[False, True, True])
+    (found,) = seen(build)
+    assert found.grade == "known variant" and "dilated" in found.what
 
 
 def test_gates_and_lazy_norms_are_not_accused():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from . import causes
+from .anatomy import ancestry
 from .answers import Finding, raised
 from .tape import Step, Tape
 from .watch import Watched
@@ -76,8 +77,8 @@ def of_running(net: nn.Module, tape: Tape, seen: Watched) -> Finding:
         hint = f"does forward{before} end with `return`?"
     elif "'NoneType' object is not callable" in text:
         what, hint = _none_called(part, source)
-    elif "must match the size" in text and tape.failed:
-        what, hint = _unequal(tape, tape.failed) or (what, hint)
+    elif "must match the size" in text and tape.failed and len(tape.failed.reads) > 1:
+        what, hint = _unequal(tape, tape.failed)
     elif misfit := causes.misfit(name or type(part).__name__, part, inputs):
         what, hint = misfit, _channels(part, inputs, tape) or hint
     elif "too small" in text or "can't be greater than actual input" in text:
@@ -111,23 +112,18 @@ def _none_called(part: nn.Module, source: str) -> tuple[str, str]:
     return what, "does the function that makes it end with `return`, and not inside an `if`?"
 
 
-def _unequal(tape: Tape, step: Step) -> tuple[str, str] | None:
+def _unequal(tape: Tape, step: Step) -> tuple[str, str]:
     """The two sides of an addition differ."""
-    if len(step.reads) < 2:
-        return None
-    sides = []
-    for read in step.reads[:2]:
-        ways, todo = {read}, [read]
-        while todo:
-            for k in tape.steps[todo.pop()].reads:
-                if k not in ways:
-                    ways.add(k)
-                    todo.append(k)
-        sides.append([tape.steps[k] for k in sorted(ways)])
+    above = ancestry(tape.steps)
+    sides = [[s for s in tape.steps if above[k] >> s.index & 1] for k in step.reads[:2]]
     sides.sort(key=lambda side: -sum(s.kind == "conv" for s in side))
     branch, shortcut = sides
     a, b = branch[-1].shape[1:], shortcut[-1].shape[1:]
     what = f"the branch has shape {a}, the shortcut {b}: they cannot be added"
+    for s in branch:
+        if s.kind == "conv" and s not in shortcut and s.padding < s.fits:
+            hint = f"{s.where} is {s.kernel}x{s.kernel}: padding={s.fits} keeps the size"
+            return what, f"{hint}, padding={s.padding} does not"
     own = [s for s in shortcut if s not in branch]
     if any(s.op in ("pad", "cat", "setitem") for s in own):
         hint = f"option A has to fill up to {a[0]} channels and take every stride-th pixel"
@@ -157,9 +153,7 @@ def _channels(part: nn.Module, inputs: tuple, tape: Tape) -> str:
             return f"pooling is forgotten before it: the map is still {c} x {h} x {w}"
         if part.in_features % c == 0 and part.in_features > c:
             return f"a fixed number of features works at one picture size only: {one}"
-        if h * w > 1:
-            return one
-        return f"nn.Linear({got}, ...): 512 * expansion in a ResNet"
+        return one if h * w > 1 else f"nn.Linear({got}, ...): 512 * expansion in a ResNet"
     wanted = getattr(part, "in_channels", None) or getattr(part, "num_features", None)
     before = next((s.where for s in reversed(tape.steps) if s.kind == "conv"), "")
     name = tape.names.get(part, "")

@@ -6,8 +6,9 @@ side has convolutions. The side with more of them is the branch, the other one t
 
 from dataclasses import dataclass, field
 from math import prod
+from posixpath import commonpath
 
-from .answers import GRADES
+from .answers import GRADES, Finding
 from .tape import Step, Tape
 
 BROKEN, WASTEFUL, VARIANT = GRADES
@@ -53,7 +54,7 @@ class Block:
         return bool({"norm", "act"} & {*kinds[: kinds.index("conv")]})
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """Its name, or where it has none of its own, the convolutions it is made of."""
         return self.name or f"the block {self.convs[0].where} ... {self.convs[-1].where}"
 
@@ -68,7 +69,6 @@ class Anatomy:
     stages: list[list[Block]] = field(default_factory=list)
     stem: list[Step] = field(default_factory=list)
     outside: list[Step] = field(default_factory=list)
-    head: list[Step] = field(default_factory=list)
     v2: set[Block] = field(default_factory=set)
     """Blocks in pre-activation order."""
     lonely: list[str] = field(default_factory=list)
@@ -82,26 +82,29 @@ class Anatomy:
         return [s for s in self.live if step.index in s.reads]
 
     def behind(self, step: Step) -> Step | None:
-        """What reads the output first, dropout and changes of form left out."""
+        """What reads the output first; dropout, constant factors, changes of form left out."""
+        passed = ("dropout", "dropout2d", "clone", "contiguous", "type")
         after = self.readers(step)
-        while after and after[0].op in ("dropout", "dropout2d", "clone", "contiguous", "type"):
+        while after and (after[0].op in passed or after[0].scales):
             after = self.readers(after[0])
         return after[0] if after else None
 
 
-def dissect(tape: Tape) -> Anatomy:
-    """The anatomy of the net that was run under `tape`."""
-    steps = tape.steps
-    body = Anatomy(steps)
-    if tape.output is None:
-        return body
-    above: list[int] = []  # bit k of above[i]: step i depends on step k, or is it
+def ancestry(steps: list[Step]) -> list[int]:
+    """One number for each step: its bit k says whether the step depends on step k, or is it."""
+    above = []
     for step in steps:
         mask = 1 << step.index
         for read in step.reads:
             mask |= above[read]
         above.append(mask)
-    body.live = [s for s in steps if above[tape.output] >> s.index & 1]
+    return above
+
+
+def dissect(tape: Tape) -> Anatomy:
+    """The anatomy of the net that was run under `tape`."""
+    body, above = Anatomy(tape.steps), ancestry(tape.steps)
+    body.live = [s for s in body.steps if above[tape.output] >> s.index & 1]
     body.depends = bool(above[tape.output] & 1)
     found = []
     for step in body.live:
@@ -140,8 +143,8 @@ def _join(body: Anatomy, step: Step, above: list[int], found: list[Block]) -> No
         if step.kind == "sub" or (same and branch[-1].kind != "act"):
             body.odd.append((step, step.kind))
         return
-    name = _common([s.where for s in (*branch, step) if s.kind in ("conv", "add")])
-    found.append(Block(name, fork, step, branch, shortcut))
+    where = [s.where.replace(".", "/") for s in (*branch, step) if s.kind in ("conv", "add")]
+    found.append(Block(commonpath(where).replace("/", "."), fork, step, branch, shortcut))
 
 
 def _gates(body: Anatomy, span: list[Step], size: tuple[int, ...]) -> set[Step]:
@@ -154,20 +157,9 @@ def _gates(body: Anatomy, span: list[Step], size: tuple[int, ...]) -> set[Step]:
     return found
 
 
-def _common(names: list[str]) -> str:
-    """The innermost part that holds all of these: "layer1.0" of layer1.0.conv1 and layer1.0."""
-    shared = []
-    for words in zip(*(n.split(".") for n in names), strict=False):
-        if len(set(words)) > 1:
-            break
-        shared.append(words[0])
-    return ".".join(shared)
-
-
 def _regions(body: Anatomy) -> None:
-    """Stem, stages, what lies between, head."""
+    """Stem, stages, what lies between."""
     if not body.blocks:
-        body.stem = body.live
         return
     for block in body.blocks:  # BN and ReLU first: on the branch, or shared with a projection
         shared = block.fork.kind == "act" and block.branch[-1].kind == "conv" and block.changes
@@ -178,7 +170,6 @@ def _regions(body: Anatomy) -> None:
         body.v2 |= {b for b in body.blocks if b.branch[-1].kind == "conv"}
     first, last = body.blocks[0].fork.index, body.blocks[-1].join.index
     body.stem = [s for s in body.live if s.index <= first]
-    body.head = [s for s in body.live if s.index > last]
     inside = {s for b in body.blocks for s in (*b.branch, *b.shortcut)}
     gates = [range(b.fork.index, b.join.index) for b in body.blocks]
     gates.append(range(last, len(body.steps)))
@@ -200,13 +191,10 @@ def _regions(body: Anatomy) -> None:
         body.stages[-1].append(block)
 
 
-def some(places: list[str]) -> str:
-    """The first of several places, and how many more there are."""
-    places = list(dict.fromkeys(places))
-    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    return (places[0] or "forward") + more
-
-
-def places(blocks: list[Block]) -> str:
-    """The same for blocks."""
-    return some([block.place for block in blocks])
+def say(grade: str, what: str, places: list, expected: str = "", hint: str = "") -> list[Finding]:
+    """One finding about all these steps, blocks or names; none if there are none."""
+    names = list(dict.fromkeys(getattr(place, "where", place) for place in places))
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [Finding(grade, what, (names[0] or "forward") + more, expected, hint)]

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from . import accidents, causes, layout, symptoms
-from .anatomy import BROKEN, VARIANT, WASTEFUL, Anatomy, dissect, some
+from .anatomy import BROKEN, VARIANT, WASTEFUL, Anatomy, dissect, say
 from .answers import GRADES, Finding, Report, close, raised
 from .tape import Tape
 from .watch import Watched, watch
@@ -47,7 +47,7 @@ def doctor(build: Callable[[], nn.Module], input_shape: tuple[int, int, int]) ->
             _examine(report, build, input_shape)
         except (Exception, SystemExit) as error:
             hint = "this stopped the doctor; what is listed besides was found before"
-            found = Finding(BROKEN, _said(error), accidents.line(error), hint=hint)
+            found = Finding(BROKEN, raised(error), accidents.line(error), hint=hint)
             report.findings.append(found)
     report.findings.sort(key=lambda finding: GRADES.index(finding.grade))
     return report
@@ -73,21 +73,19 @@ def _undisturbed() -> Iterator[None]:
                 numpy.random.set_state(numpys)
 
 
-def _said(error: BaseException) -> str:
-    try:
-        return raised(error)
-    except Exception:  # an error that cannot be printed
-        return f"raises {type(error).__name__}"
-
-
 def _examine(report: Report, build: Callable, input_shape: tuple) -> None:
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
         what = f"input_shape={shape}: give (channels, height, width), three whole numbers"
-        report.findings.append(Finding(BROKEN, what, "input_shape"))
+        report.findings += say(BROKEN, what, ["input_shape"])
         return
     net = _built(report, build)
     if net is None:
+        return
+    parts = net.named_modules()
+    if closed := [name for name, part in parts if isinstance(part, torch.jit.ScriptModule)]:
+        what = "scripted or traced: the doctor cannot look inside, so it says nothing about the net"
+        report.findings += say(VARIANT, what, [closed[0] or "the whole net"])
         return
     report.findings += symptoms.of_parts(net)
     if any(map(is_lazy, net.parameters())):
@@ -132,17 +130,18 @@ def _built(report: Report, build: Callable) -> nn.Module | None:
         if net is ...:
             report.answered = False
         elif issubclass(type(net), nn.Module):
-            net = getattr(net, "_orig_mod", net)  # torch.compile
-            lazy = {
-                id(b): type(b)() for b in net.buffers() if is_lazy(b)
-            }  # torch cannot copy these
-            return copy.deepcopy(net, lazy).cpu()
+            lazy = {id(b): type(b)() for b in net.buffers() if is_lazy(b)}  # not to be copied
+            whole = copy.deepcopy(nn.ModuleList([net]), lazy).cpu()
+            for part in list(whole.modules()):
+                for name, child in part.named_children():  # torch.compile wraps a module
+                    part._modules[name] = getattr(child, "_orig_mod", child)
+            return whole[0]
         else:
             report.findings.append(causes.no_module(net))
     except (Exception, SystemExit) as error:
         hint = causes.of_building(error) or accidents.of_words(error)
         where = accidents.line(error) or "while building it"
-        report.findings.append(Finding(BROKEN, _said(error), where, hint=hint))
+        report.findings.append(Finding(BROKEN, raised(error), where, hint=hint))
     return None
 
 
@@ -154,12 +153,10 @@ def _registered(net: nn.Module, tape: Tape, seen: Watched) -> list[Finding]:
         if len(calls) > 1 and any(True for _ in parts[name].parameters()):
             twice.append(name)
     twice = [n for n in twice if not any(n.startswith(f"{other}.") for other in twice)]
-    if twice:
-        times = len(seen.calls[twice[0]])
-        what = f"one object runs {times} times: all places share its weights"
-        hint = "make a new one for each place: `[block] * 2` repeats the same object"
-        found.append(Finding(BROKEN, what, some(twice), "a layer of its own in each place", hint))
-    return found
+    times = len(seen.calls[twice[0]]) if twice else 0
+    what = f"one object runs {times} times: all places share its weights"
+    hint = "make a new one for each place: `[block] * 2` repeats the same object"
+    return found + say(BROKEN, what, twice, "a layer of its own in each place", hint)
 
 
 def _gradients(net: nn.Module, x: Tensor, body: Anatomy, seen: Watched) -> list[Finding]:
@@ -167,11 +164,9 @@ def _gradients(net: nn.Module, x: Tensor, body: Anatomy, seen: Watched) -> list[
     trial = copy.deepcopy(net).to(x.device).train()
     own = dict(trial.named_parameters())
     fixed = [name for name, p in own.items() if not p.requires_grad]
-    found = []
-    if fixed:
-        what = f"frozen: {len(fixed)} of {len(own)} weight tensors are not trained"
-        hint = "right for fine-tuning a trained net, wrong for training from scratch"
-        found.append(Finding(VARIANT, what, some(fixed), "requires_grad=True", hint))
+    what = f"frozen: {len(fixed)} of {len(own)} weight tensors are not trained"
+    hint = "right for fine-tuning a trained net, wrong for training from scratch"
+    found = say(VARIANT, what, fixed, "requires_grad=True", hint)
     if len(fixed) == len(own):
         return found
     try:
@@ -179,32 +174,25 @@ def _gradients(net: nn.Module, x: Tensor, body: Anatomy, seen: Watched) -> list[
             out = trial(x.clone())
             if not out.requires_grad:
                 hint = "is it computed inside no_grad, or detached? Nothing could be learned"
-                what = "the output carries no gradient"
-                return [*found, Finding(BROKEN, what, "backward", hint=hint)]
+                return found + say(BROKEN, "the output carries no gradient", ["backward"], "", hint)
             out.sum().backward()
     except Exception as error:
         if x.is_meta:  # for example checkpointing computes anew, and compares
             return _gradients(net, torch.randn(x.shape, dtype=x.dtype), body, seen)
-        hint = causes.of_gradients(error)
-        return [*found, Finding(BROKEN, raised(error), "backward", hint=hint)]
+        return found + say(BROKEN, raised(error), ["backward"], "", causes.of_gradients(error))
     idle, lost, cut = [], [], []
     live = {step.where for step in body.live}
     for name in (n for n, p in own.items() if p.requires_grad and p.grad is None):
         layer = name.rpartition(".")[0]
         (cut if layer in live else lost if layer in seen.calls else idle).append(layer or name)
-    if idle:
-        what = "has weights, but never runs: they are never trained"
-        hint = "use it in forward, or do not make it; is another layer used in its place?"
-        found.append(Finding(WASTEFUL, what, some(idle), hint=hint))
-    if lost:
-        what = "runs, but its result is not used: no gradient reaches its weights"
-        hint = "is it a shortcut that is never added, or a name written over?"
-        found.append(Finding(BROKEN, what, some(lost), hint=hint))
-    if cut:
-        what = "no gradient reaches its weights"
-        hint = "is it inside no_grad, or is something detached?"
-        found.append(Finding(BROKEN, what, some(cut), hint=hint))
-    return found
+    what = "has weights, but never runs: they are never trained"
+    hint = "use it in forward, or do not make it; is another layer used in its place?"
+    found += say(WASTEFUL, what, idle, hint=hint)
+    what = "runs, but its result is not used: no gradient reaches its weights"
+    hint = "is it a shortcut that is never added, or a name written over?"
+    found += say(BROKEN, what, lost, hint=hint)
+    what = "no gradient reaches its weights"
+    return found + say(BROKEN, what, cut, hint="is it inside no_grad, or is something detached?")
 
 
 def _sizes(net: nn.Module, x: Tensor, body: Anatomy) -> list[Finding]:
@@ -220,17 +208,13 @@ def _sizes(net: nn.Module, x: Tensor, body: Anatomy) -> list[Finding]:
         return []
     end = body.blocks[-1].join.index if body.blocks else maps[0].index
     pooled = any(s.kind == "pool" and s.index > end for s in body.live)
-    number, at = f"{channels * height * width} = {channels} x {height} x {width}", linear.where
     wanted = f"nn.AdaptiveAvgPool2d(1) before it, and {channels} features"
-    if not pooled:
-        what = f"pooling is forgotten before it: it takes {number} features"
-        hint = "this works at one picture size only"
-        return [Finding(BROKEN, what, at, wanted, hint)]
-    if height * width > 1:
-        what = f"takes {number} features: this works at one picture size only"
-        return [Finding(BROKEN, what, at, wanted)]
-    what = "a pooling window of fixed size: the net works at one picture size only"
-    return [Finding(VARIANT, what, at, wanted)]
+    if pooled and height * width == 1:
+        what = "a pooling window of fixed size: the net works at one picture size only"
+        return say(VARIANT, what, [linear], wanted)
+    what = f"it takes {channels * height * width} = {channels} x {height} x {width} features"
+    why = "" if pooled else "pooling is forgotten before it: "
+    return say(BROKEN, f"{why}{what}: this works at one picture size only", [linear], wanted)
 
 
 def _numbers(net: nn.Module, shape: tuple, dtype: torch.dtype, report: Report) -> list[Finding]:
@@ -243,18 +227,22 @@ def _numbers(net: nn.Module, shape: tuple, dtype: torch.dtype, report: Report) -
             if isinstance(part, _BatchNorm) and part.momentum:
                 part.momentum = 1.0  # one pass is enough for running statistics that make sense
         x = torch.randn(2, *size).to(kind)
-        error = watch(trial, x).error
-        if error is None:
+        if watch(trial, x).error is None:
             break
     trial.eval()
-    one, two, alone = (watch(trial, pictures).calls for pictures in (x, x, x[:1]))
-    if any("" not in calls for calls in (one, two, alone)):
-        error = error or watch(trial, x).error or watch(trial, x[:1]).error
+    runs = [watch(trial, pictures) for pictures in (x, x, x[:1])]
+    one, two, alone = (run.calls for run in runs)
+    if any("" not in run.calls for run in runs):
+        error = next((run.error for run in runs if run.error), None)
         what = raised(error) if error else "gives no tensor"
-        return [Finding(BROKEN, what, "eval mode, or a single picture")]
-    out = one[""][0][1]
+        return say(BROKEN, what, ["eval mode, or a single picture"])
+    out, single = one[""][0][1], alone[""][0][1]
     if out.shape[:1] != (2,):  # said already
         return []
+    if single.shape != out[:1].shape:
+        what = f"one picture gives the shape {tuple(single.shape)}, two give {tuple(out.shape)}"
+        hint = "squeeze() drops a batch of 1 as well: write torch.flatten(x, 1)"
+        return say(BROKEN, what, ["forward"], "one row for each picture", hint)
 
     def same(name: str, other: dict, side: int) -> bool:
         value = other[name][0][side]
@@ -266,25 +254,28 @@ def _numbers(net: nn.Module, shape: tuple, dtype: torch.dtype, report: Report) -
 
     if not torch.isfinite(out).all():
         where = first(lambda n: not torch.isfinite(one[n][0][1]).all())
-        return [Finding(BROKEN, "the output holds infinite values or NaN", where)]
-    if torch.equal(out[0], out[1]) and not layout.zero_head(net):
-        what = "the output is the same for two different pictures"
+        return say(BROKEN, "the output holds infinite values or NaN", [where])
+    if torch.equal(out[0], out[1]):
         where = first(
             lambda n: torch.equal(*one[n][0][1][:2]) and not torch.equal(*one[n][0][0][:2])
         )
-        return [Finding(BROKEN, what, where, "an output that depends on the picture")]
-    if not close(one[""][0][1], two[""][0][1]):
+        if isinstance(dict(net.named_modules()).get(where), nn.Linear):
+            return []  # a last layer that starts at zero learns nevertheless
+        what = "the output is the same for two different pictures"
+        hint = "are all weights zero here? Then nothing can learn"
+        return say(BROKEN, what, [where], "an output that depends on the picture", hint)
+    if not close(out, two[""][0][1]):
         where = first(lambda n: same(n, two, 0) and not same(n, two, 1))
         hint = "F.dropout needs training=self.training; nn.Dropout knows by itself"
         what = "the output is random in eval mode"
-        return [Finding(BROKEN, what, where, "the same output for the same picture", hint)]
-    if kind is torch.float64 and not close(out[:1], alone[""][0][1]):
+        return say(BROKEN, what, [where], "the same output for the same picture", hint)
+    if kind is torch.float64 and not close(out[:1], single):
         where = first(
             lambda n: len(one[n][0][0]) == 2 and same(n, alone, 0) and not same(n, alone, 1)
         )
         what = "in eval mode a picture's output depends on the other pictures of its batch"
         hint = "does BN keep running statistics (track_running_stats), is eval() passed on?"
-        return [Finding(BROKEN, what, where, "BN uses its running statistics in eval mode", hint)]
+        return say(BROKEN, what, [where], "BN uses its running statistics in eval mode", hint)
     sums = out.sum(-1) if out.dim() == 2 and out.shape[1] > 1 else out.new_zeros(1)
     named = any("softmax" in f.what for f in report.findings)
     if not named and out.min() >= 0 and close(sums, torch.ones_like(sums)):

@@ -6,6 +6,7 @@ a module, in a function, or as an operator.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -14,12 +15,13 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 
 KINDS = {
-    "add": "add iadd radd",
+    "add": "add iadd radd stack_sum stack_mean",
     "sub": "sub isub rsub subtract",
     "mul": "mul imul rmul multiply",
+    "div": "div idiv truediv itruediv divide",
     "act": "relu relu6 leaky_relu prelu elu celu selu gelu silu hardswish mish hardtanh softplus "
-    "sigmoid tanh clamp clamp_min maximum rrelu hardsigmoid",
-    "norm": "batch_norm group_norm layer_norm instance_norm local_response_norm",
+    "sigmoid tanh clamp clamp_min clip maximum where rrelu hardsigmoid",
+    "norm": "batch_norm frozen_bn group_norm layer_norm instance_norm local_response_norm",
     "pool": "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d mean amax interpolate",
     "conv": "conv2d",
     "linear": "linear matmul addmm",
@@ -43,6 +45,17 @@ class Step:
     @property
     def kind(self) -> str:
         return KIND.get(self.op, "other")
+
+    @property
+    def scales(self) -> bool:
+        """Times or divided by a constant; times 0 is a way to write zeros (option A)."""
+        numbers = [a for a in self.args if isinstance(a, (int, float)) and a not in (0, 1)]
+        return self.kind in ("mul", "div") and bool(numbers)
+
+    @property
+    def fits(self) -> int:
+        """The padding with which a convolution of this kernel and dilation keeps the size."""
+        return self.side(5, "dilation") * (self.kernel - 1) // 2
 
     def given(self, position: int, word: str, otherwise=None):
         """An argument, given by position or by name."""
@@ -94,8 +107,6 @@ def _scaled(x: Tensor, kwargs: dict) -> Tensor:
     out = x * 1
     for factor in (kwargs.get("weight"), kwargs.get("bias")):
         out = out if factor is None else out * factor.view(form)
-    if out.shape != x.shape:
-        raise RuntimeError("BN has another number of channels")
     return out
 
 
@@ -134,8 +145,11 @@ class Tape(TorchFunctionMode):
         if out is None:
             self.gave_none = self.names.get(part)
         if isinstance(out, Tensor):
-            if id(out) not in self._at:  # for example a compiled part: its inside is not seen
+            if id(out) not in self._at:  # computed out of sight, for example by numpy
                 self._write("module", _tensors(inputs), out, (), {})
+            last = self.steps[self._at[id(out)]]
+            if last.kind == "add" and isinstance(getattr(part, "running_mean", None), Tensor):
+                last.op = "frozen_bn"  # as in torchvision.ops: a factor and a summand
             if part is self.net:
                 self.output = self._at[id(out)]
 
@@ -143,7 +157,17 @@ class Tape(TorchFunctionMode):
         return next((self.names[p] for p in reversed(self.running) if p in self.names), "")
 
     def _step(self, op: str, tensors: list[Tensor], shape, args, kwargs) -> Step:
+        """One operation has one name here, in whatever words it was written."""
         reads = tuple(self._at[id(t)] for t in tensors if id(t) in self._at)
+        mask = op == "mul" and any(t.dtype is torch.bool for t in tensors)
+        if mask or (op == "max" and len(tensors) == 2):
+            op = "maximum"  # a ReLU
+        if op.endswith("_like") or op in ("gt", "ge"):
+            reads = ()  # only the shape is read, or where a ReLU lets pass
+        source = self.steps[reads[0]] if reads else None
+        stacked = op in ("sum", "mean") and source and source.op == "stack"
+        if stacked and shape == self.steps[source.reads[0]].shape:
+            op, reads = f"stack_{op}", source.reads
         return Step(len(self.steps), op, reads, shape, self._where(), args, kwargs)
 
     def _write(self, op: str, tensors: list[Tensor], out: Tensor, args, kwargs) -> None:
