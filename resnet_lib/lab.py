@@ -8,21 +8,29 @@ from pathlib import Path
 
 import torch
 
+from . import guesses
+
 SIZES = ("quick", "lesson", "full")
 
 
 @dataclass(frozen=True)
 class Here:
-    """What `start` found: torch device, its name, size of the experiments, fastest precision."""
+    """What `start` found: torch device, its name, size of the experiments, fastest precision,
+    and whose page it is."""
 
     device: torch.device
     name: str
     size: str
     precision: str
+    chapter: str = ""
 
     def pick(self, quick, lesson, full):
         """The value for this size. One code path; only the numbers change."""
         return {"quick": quick, "lesson": lesson, "full": full}[self.size]
+
+    def keep(self, guess: dict) -> None:
+        """Keep the answered predictions of this page in a small file (see `guesses.keep`)."""
+        guesses.keep(self.chapter, guess)
 
 
 def start(chapter: str) -> Here:
@@ -51,7 +59,7 @@ def start(chapter: str) -> Here:
     elif not gpu and "COLAB_RELEASE_TAG" in os.environ:
         print("No GPU is switched on. This page does not need one at this size; for the larger")
         print("one choose Runtime > Change runtime type > T4 GPU now, then run this cell again.")
-    return Here(device, name, size, fast_precision(device))
+    return Here(device, name, size, fast_precision(device), chapter)
 
 
 def fast_precision(device: torch.device) -> str:

@@ -94,6 +94,10 @@ WRONG_FORWARD = {
         ["ReLU comes before the addition", "belongs after it"],
     ),
     "no shortcut": (lambda s, x: s.relu(s.branch(x)), ["shortcut is never added"]),
+    "BN behind the addition": (
+        lambda s, x: s.relu(s.bn2(s.conv2(s.relu(s.bn1(s.conv1(x)))) + x)),
+        ["last BN stands behind the addition"],
+    ),
     "mean": (
         lambda s, x: s.relu((s.branch(x) + x) / 2),
         ["paths are averaged", "should be summed"],

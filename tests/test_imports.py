@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "checkpoint": set(),
     "records": set(),
     "plots": set(),
-    "lab": set(),
+    "guesses": set(),
+    "lab": {"guesses"},
     "blocks": set(),
     "models": {"blocks"},
     "recipe": {"data"},
@@ -42,7 +43,7 @@ MAY_IMPORT["cli"] = {*MAY_IMPORT, "cli"} - {"__main__"}
 # The budgets, in lines of code. The core had 2,000 until training could be resumed and picture
 # folders larger than the memory could be streamed. CHECKS tells a reader what is wrong, and grows
 # with the mistakes that readers make. RUNS records what the book quotes: who reads or runs a
-# chapter never meets it.
+# chapter never meets it. OTHERS had 950 until predictions could be kept for a class.
 CORE = {
     "blocks",
     "models",
@@ -58,7 +59,7 @@ CORE = {
     "progress",
 }
 CHECKS = {"checks"}
-OTHERS = {"plots", "diagram", "records", "cli"}
+OTHERS = {"plots", "diagram", "records", "cli", "guesses"}
 RUNS = {"runs"}
 NOT_AT_IMPORT = ("torchvision", "PIL", "matplotlib", "sklearn", "safetensors", "torchsummary")
 
@@ -210,7 +211,7 @@ def test_the_counter_of_code_lines():
 
 @pytest.mark.parametrize(
     ("names", "limit"),
-    [(CORE, 2600), (CHECKS, 1680), (OTHERS, 950), (RUNS, 1050)],
+    [(CORE, 2600), (CHECKS, 1680), (OTHERS, 1010), (RUNS, 1050)],
     ids=["core", "checks", "plots records cli", "runs"],
 )
 def test_size_of_the_package(names, limit):

@@ -1,12 +1,13 @@
 """What a notebook's first cell says, and which size and precision it chooses."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
-from resnet_lib import lab
+from resnet_lib import guesses, lab
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +135,144 @@ def test_every_chapter_is_described():
         chapter = about[path.name[:2]]
         assert chapter["title"] and chapter["data"]
         assert set(chapter["seconds"]) <= set(lab.SIZES)
+
+
+# --- predictions
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch, capsys):
+    """Keep guesses of chapter 05 in an empty folder; give what is said and what the file holds."""
+    monkeypatch.chdir(tmp_path)
+
+    def keep(guess, chapter="05"):
+        here = lab.Here(torch.device("cpu"), "a test", "quick", "fp32", chapter)
+        assert here.keep(guess) is None
+        file = tmp_path / "predictions.json"
+        said = capsys.readouterr().out
+        assert said.count("\n") == 1
+        held = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return said.strip(), held
+
+    return keep
+
+
+def test_a_page_knows_its_chapter(monkeypatch, capsys):
+    assert lab.start("05").chapter == "05"
+
+
+def test_nothing_answered_writes_nothing(kept, tmp_path):
+    said, held = kept({"a": ..., "b": ...})
+    assert said == "not answered yet: nothing kept" and held is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_guesses_are_kept_for_several_chapters(kept, tmp_path):
+    said, held = kept({"a": 3, "b": "two words", "c": [1, 2.5], "d": ...})
+    assert said == "kept in predictions.json: 3 of 4 guesses"
+    said, held = kept({"宽度": 7}, chapter="06")
+    assert held["chapters"] == {
+        "05": {"first": {"a": 3, "b": "two words", "c": [1, 2.5]}, "later": {}},
+        "06": {"first": {"宽度": 7}, "later": {}},
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.json"]
+
+
+def test_the_first_guess_stays_and_a_later_one_stands_beside_it(kept):
+    _, first = kept({"a": 3, "b": ...})
+    said, held = kept({"a": 4, "b": 1})
+    assert "2 of 2 guesses; 1 changed, the first one stays" in said
+    assert held["chapters"]["05"] == {"first": {"a": 3, "b": 1}, "later": {"a": 4}}
+    assert held["id"] == first["id"]
+    said, held = kept({"a": 3, "b": 1})
+    assert "changed" not in said and held["chapters"]["05"]["later"] == {}
+
+
+def test_the_same_guesses_again_do_not_touch_the_file(kept, tmp_path):
+    kept({"a": 3})
+    before = (tmp_path / "predictions.json").stat().st_ino
+    kept({"a": 3})
+    assert (tmp_path / "predictions.json").stat().st_ino == before
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, torch.tensor(1.0), {"x": 1}, (1, 2), b"x", [[1]], "x" * 201, [0] * 201]
+    + [float("nan"), float("inf"), 10**5000, 1j, len],
+    ids=lambda value: str(type(value).__name__),
+)
+def test_what_is_not_plain_is_not_kept(value, kept):
+    said, held = kept({"a": 3, "odd one": value})
+    assert "kept in predictions.json: 1 of 2 guesses; not 'odd one': write a number" in said
+    assert held["chapters"]["05"]["first"] == {"a": 3}
+    said, _ = kept({"odd one": value})
+    assert "nothing kept: write a number" in said and "'odd one'" in said
+
+
+def test_a_guess_that_is_no_dict(kept):
+    assert kept([1, 2]) == ("guess is not a dict (list): nothing kept", None)
+    assert kept(...)[0] == "guess is not a dict (ellipsis): nothing kept"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"format": "x"}', "[" * 100_000, "\x00"]
+    + ['{"format": "resnet_lib predictions 1"}']
+    + ['{"format": "resnet_lib predictions 1", "chapters": {"05": {"first": 1, "later": {}}}}']
+    + ['{"format": "resnet_lib predictions 1", "chapters": {"05": {"first": {}}}}'],
+)
+def test_a_file_of_somebody_else_is_left_alone(text, kept, tmp_path, monkeypatch):
+    file = tmp_path / "predictions.json"
+    file.write_text(text)
+    lab.Here(torch.device("cpu"), "a test", "quick", "fp32", "05").keep({"a": 3})
+    assert file.read_text() == text and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_damaged_file_is_named(kept, tmp_path, monkeypatch, capsys):
+    (tmp_path / "predictions.json").write_text("{")
+    lab.Here(torch.device("cpu"), "a test", "quick", "fp32", "05").keep({"a": 3})
+    assert "damaged or another's; rename it): nothing kept" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*_args, **_kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(guesses, "open", refuse, raising=False)
+    lab.Here(torch.device("cpu"), "a test", "quick", "fp32", "05").keep({"a": 3})
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "(Permission denied): nothing kept" in said
+    (tmp_path / "predictions.json").mkdir()
+    lab.Here(torch.device("cpu"), "a test", "quick", "fp32", "05").keep({"a": 3})
+    assert "(Is a directory): nothing kept" in capsys.readouterr().out
+
+
+def test_a_kill_while_writing_leaves_the_old_file(kept, tmp_path, monkeypatch):
+    kept({"a": 3})
+    before = (tmp_path / "predictions.json").read_text()
+
+    def stop(_file):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guesses.os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        lab.Here(torch.device("cpu"), "a test", "quick", "fp32", "05").keep({"a": 4})
+    assert (tmp_path / "predictions.json").read_text() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_in_colab_the_file_is_pointed_out(kept, monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    assert kept({"a": 3})[0].endswith("1 of 1 guesses (folder icon on the left)")
+
+
+def test_keeping_does_not_touch_the_random_numbers(kept):
+    torch.manual_seed(0)
+    random.seed(0)
+    wanted = torch.rand(1).item(), random.random()
+    torch.manual_seed(0)
+    random.seed(0)
+    kept({"a": 3})
+    assert (torch.rand(1).item(), random.random()) == wanted

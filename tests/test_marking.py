@@ -155,6 +155,22 @@ def test_prose_is_found_by_its_question(work):
     assert answers == [{"question": "q2", "points": 20, "text": "My reason.\n\nAnd more."}]
 
 
+def test_a_students_own_long_experiments_do_not_cost_marks(work, monkeypatch):
+    monkeypatch.setattr(mark, "CELL_SECONDS", 3)
+    monkeypatch.setattr(mark, "PATIENCE", 4)
+    notebook = mark.solved(work)
+    own = {"cell_type": "code", "metadata": {}, "source": "while True: pass"}
+    notebook["cells"] = [own] * 4 + notebook["cells"]
+    result = marked(work, notebook=notebook)
+    assert got(result) == {"product": 10, "successor": 5}
+    assert [note.split(" took ")[-1] for note in result["notes"]][:4] == [
+        "longer than 3 s",
+        "longer than 3 s",
+        "longer than 2 s",
+        "longer than 2 s",
+    ]
+
+
 # --- plain data
 
 

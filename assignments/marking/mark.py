@@ -31,6 +31,7 @@ DTYPES = {
     "bool": torch.bool,
 }
 CELL_SECONDS = 10
+PATIENCE = 30  # seconds for all cells; after that each gets two
 PROBE_SECONDS = 30
 LONGEST = 1_000_000  # characters of one cell
 
@@ -126,7 +127,7 @@ def mark(
         [f"{part.question}.{part.name}", part.probe, cases[part], PROBE_SECONDS]
         for part in master.parts
     ]
-    text = json.dumps({"cells": cells, "probes": probes})
+    text = json.dumps({"cells": cells, "patience": PATIENCE, "probes": probes})
     outcome = sandbox.run(engine, text.encode(), limits or sandbox.Limits(), slot)
     replays = {f"{part.question}.{part.name}": Replay(cases[part]) for part in master.parts}
     notes = _sort(outcome, replays)

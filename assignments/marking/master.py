@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 FOLDER = Path(__file__).resolve().parent.parent
-CONFIG = re.compile(r'^""" # BEGIN TEST CONFIG\n(.*?)\n""" # END TEST CONFIG\n', re.S)
+CONFIG = re.compile(r'^""" *# BEGIN TEST CONFIG\n(.*?)\n""" *# END TEST CONFIG\n', re.S)
 ENTRY = re.compile(r'^    "(\w+)": (.+?),\s*# one of (.+)$')
 
 

@@ -292,6 +292,9 @@ def _block(name: str, own: dict, right: dict) -> str:
     with suppress(RuntimeError):
         if close(out, relu(last + skip)):
             return ""  # the end is right: something before it is not
+        conv = own.get(end.replace("bn", "conv"))
+        if conv and close(own[end][-1][0], conv[-1][1] + skip):
+            return f"{at}the last BN stands behind the addition; it belongs before it"
     before = "the ReLU comes before the addition; it belongs after it"
     as_well = "a ReLU stands before the addition as well; only the one after it belongs there"
     suspects = [
