@@ -3,7 +3,7 @@
 A notebook is a page of the book and a Colab notebook at once: no outputs, no MyST directive or role
 (Colab shows them raw) and no relative picture (Colab cannot find it).
 
-    python tools/gate.py [NOTEBOOK ...]     without arguments: book/**/*.ipynb, and the stamps
+    python tools/gate.py [NOTEBOOK ...]     without arguments: all of book/ and assignments/, and the stamps
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def in_notebook(path: Path) -> list[str]:
 
 
 def notebooks(root: Path) -> list[Path]:
-    paths = (root / "book").rglob("*.ipynb")
+    paths = [*(root / "book").rglob("*.ipynb"), *(root / "assignments").glob("*.ipynb")]
     return sorted(path for path in paths if ".ipynb_checkpoints" not in path.parts)
 
 
