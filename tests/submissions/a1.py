@@ -338,6 +338,12 @@ def gradient_ratio(net, x, y):
         {"value", "modes", "trace"},
         "nothing was measured",
     ),
+    (
+        "a random ratio",
+        {"q2": "import random\n\n\ndef gradient_ratio(net, x, y):\n    return random.random()\n"},
+        {"value", "modes", "trace"},
+        "the same net, another ratio",
+    ),
     # 3 · What does the gradient do?
     (
         "the gradient walks forward",
