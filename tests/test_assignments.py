@@ -1,15 +1,21 @@
 """The assignments: their solutions, the wrong and the unusual submissions, what is handed out."""
 
+import ast
+import contextlib
+import io
 import json
-import random
+import os
 import re
 import runpy
+import time
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 from assignments.marking import mark, master, release
-from assignments.marking.__main__ import complain
+from assignments.marking.__main__ import complain, main
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = list(master.masters())
@@ -46,6 +52,17 @@ def test_points_and_minutes_add_up(name):
         if question.manual:
             sample = [c.source for c in work.cells if c.role == "prose"]
             assert any("Sample answer" in text and "Rubric" in text for text in sample)
+
+
+def test_the_teachers_page_has_the_masters_points_and_minutes():
+    text = (ROOT / "book" / "teachers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) · [^|]+\|[^|]+\| (\d+) \| (\d+) \| (\d+) \|$", text, re.M)
+    asked = []
+    for name, work in WORK.items():
+        minutes = sum(int(re.search(r"(\d+) minutes", q.title)[1]) for q in work.questions)
+        by_hand = sum(question.points for question in work.questions if question.manual)
+        asked.append((name[1:], str(minutes), str(100 - by_hand), str(by_hand)))
+    assert rows == asked
 
 
 @each
@@ -129,7 +146,7 @@ def test_what_is_published_gives_nothing_away_and_earns_nothing(name):
         if cell.role in ("given", "skipped", "prompt")
         for line in cell.source.split("\n")
     }
-    secret_lines = [line for line in hidden - shown if len(line) > 40]
+    secret_lines = [line for line in hidden - shown if len(line) > 40 and line[:4] != "def "]
     assert secret_lines and not [line for line in secret_lines if json.dumps(line)[1:-1] in text]
     result = mark.mark(work, json.loads(text), "nobody", "forked")
     assert not any(part["got"] for part in result["parts"])
@@ -156,41 +173,31 @@ def test_constant_answers_earn_nothing(name):
         assert points <= 5, f"{constant}: {kept}"
 
 
-@each
-def test_public_checks_know_the_solution_and_the_stub(name, tmp_path, capsys):
-    """In one namespace, as in a notebook: the solution is correct, the stub not answered yet."""
-    work = WORK[name]
-    for solved, words in ((True, "correct"), (False, "not answered yet")):
-        space, said = {"__name__": "__main__", "display": print}, []
-        stubs = {}
-        if not solved:
-            text = (release.PUBLISHED / work.path.name).read_text(encoding="utf-8")
-            cells = json.loads(text)["cells"]
-            stubs = {cell["id"]: "".join(cell["source"]) for cell in cells}
+def run_all(work: master.Master, stubs: bool) -> str:
+    """What the cells of a notebook print and show, without set-up and experiments."""
+    told = io.StringIO()
+    space = {"__name__": "__main__", "display": print, "here": Nothing()}
+    if stubs:
+        text = (release.PUBLISHED / work.path.name).read_text(encoding="utf-8")
+        notebook = json.loads(text)
+    else:
         notebook = json.loads(work.path.read_text(encoding="utf-8"))
-        inside = ""
-        random.seed(0)
-        for raw in notebook["cells"]:
-            text = master.source(raw)
-            if raw["cell_type"] == "raw":
-                inside = text.split("\n")[0].removeprefix("# ")
-                continue
-            if raw["cell_type"] != "code" or inside == "BEGIN TESTS":
-                continue
-            if "experiment" in raw["metadata"].get("tags", []) or "lab.start(" in text:
-                space.setdefault("here", Nothing())
-                continue
-            text = stubs.get(raw["id"], text)
-            check = re.search(r"^(?:report = )?checks\.\w+\(", text, re.M)
-            lines = text.split("\n")
-            if check:
-                value = shown(text, space)
-                said.append(value)
-            else:
-                exec(compile("\n".join(lines), f"<{raw['id']}>", "exec"), space)
-        assert said, "no public check"
-        for value in said:
-            assert words in value, value
+    testing = False
+    for raw in notebook["cells"]:
+        text = master.source(raw)
+        if raw["cell_type"] == "raw":
+            testing = text.startswith("# BEGIN TESTS")
+        skipped = "experiment" in raw["metadata"].get("tags", []) or "lab.start(" in text
+        if raw["cell_type"] != "code" or testing or skipped:
+            continue
+        tree = ast.parse(text)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        with contextlib.redirect_stdout(told):
+            exec(compile(tree, f"<{raw['id']}>", "exec"), space)
+            if last is not None:
+                value = eval(compile(ast.Expression(last.value), f"<{raw['id']}>", "eval"), space)
+                print("" if value is None else repr(value))
+    return told.getvalue()
 
 
 class Nothing:
@@ -203,11 +210,52 @@ class Nothing:
         return args[0] if args else self
 
 
-def shown(text: str, space: dict) -> str:
-    """What a notebook shows under a cell: the value of its last line."""
-    import ast
+@each
+def test_the_public_checks_call_the_solution_correct(name):
+    told = run_all(WORK[name], stubs=False)
+    questions = sum(not question.manual for question in WORK[name].questions)
+    assert told.count(": correct") >= questions
+    assert "not yet" not in told and "not answered" not in told and "broken" not in told
 
-    tree = ast.parse(text)
-    last = tree.body.pop()
-    exec(compile(tree, "<check>", "exec"), space)
-    return repr(eval(compile(ast.Expression(last.value), "<check>", "eval"), space))
+
+@each
+def test_run_all_reaches_the_end_of_what_is_handed_out(name):
+    told = run_all(WORK[name], stubs=True)
+    questions = sum(not question.manual for question in WORK[name].questions)
+    assert told.count("not answered yet") >= questions
+    assert ": correct" not in told and "broken" not in told
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", ["solution", "student"])
+@each
+def test_the_whole_notebook_runs(name, what, tmp_path):
+    """With its experiments, at size quick, as a reader runs it; 90 s at most."""
+    release.release([name], tmp_path, publish=False)
+    notebook = nbformat.read(tmp_path / name / what / WORK[name].path.name, as_version=4)
+    environment = {**os.environ, "RESNET_LIB_SIZE": "quick", "PYTHONPATH": str(ROOT)}
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": tmp_path}}
+    )
+    start = time.monotonic()
+    client.execute(env=environment)
+    print(f"{name} {what}: {time.monotonic() - start:.0f} s")
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", output
+
+
+def test_a_private_copy_is_not_published(tmp_path):
+    secret = tmp_path / "course.secret"
+    secret.write_text("the secret of a private course")
+    before = {path: path.read_bytes() for path in release.PUBLISHED.iterdir()}
+    assert (
+        main(["release", "a3", "--secret-file", str(secret), "--out", str(tmp_path / "out")]) == 0
+    )
+    assert {path: path.read_bytes() for path in release.PUBLISHED.iterdir()} == before
+    made = tmp_path / "out" / "a3" / "student" / WORK["a3"].path.name
+    assert made.read_bytes() != before[release.PUBLISHED / made.name]
+    result = mark.mark(
+        WORK["a3"], mark.solved(WORK["a3"]), "x", "forked", "the secret of a private course"
+    )
+    assert all(part["got"] == part["points"] for part in result["parts"])
