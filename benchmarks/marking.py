@@ -1,10 +1,10 @@
 """A dry run of a class: synthetic submissions marked in the sandbox, with time and memory.
 
-    python benchmarks/marking.py [--assignment a2] [--size 200] [--keep FILE.json]
+    python benchmarks/marking.py [--assignment a2] [--size 200] [--keep FILE]
 
 The class is made of the assignment's solution, its known wrong submissions and, one in twenty, work
 that has to be stopped (an endless loop, too much memory, exit() in a cell). `--keep` writes the
-numbers with the machine they were measured on; the teachers' page reads that file.
+lines into a file; the teachers' page shows assignments/dry_run.txt.
 """
 
 import argparse
@@ -105,10 +105,10 @@ def main() -> None:
         "on": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}, "
         f"torch {torch.__version__}, {time.strftime('%Y-%m-%d')}",
     }
-    for name, value in measured.items():
-        print(f"{name:36} {value}")
+    lines = "".join(f"{name:36} {value}\n" for name, value in measured.items())
+    print(lines, end="")
     if args.keep:
-        args.keep.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        args.keep.write_text(lines, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """From a submission to marks, reports and platform tables; restarting; releasing."""
 
+import collections
 import csv
+import gc
 import io
 import json
 import os
@@ -138,6 +140,37 @@ def test_cells_are_known_again_without_their_ids(work, keep):
     assert got(marked(work, notebook=notebook)) == {"product": 10, "successor": 5}
 
 
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [
+        ("%%time\n" + toy.RIGHT, 15),
+        ("%%bash\nrm -rf /", 0),
+        (toy.RIGHT.replace("return n + 1", "return (n + 1\n        % 10**9)"), 15),
+        (toy.RIGHT.replace("\n", "\r\n"), 15),
+        ("class Odd(Exception):\n    def __str__(self): return self.gone\nraise Odd", 0),
+    ],
+)
+def test_python_is_run_as_jupyter_runs_it(work, source, number):
+    result = marked(work, source)
+    assert sum(got(result).values()) == number
+    assert not any("stopped: the program" in note for note in result["notes"])
+
+
+def test_an_import_added_to_a_given_cell_is_there(work):
+    notebook = mark.solved(work, {"q1": toy.RIGHT.replace("n + 1", "math.floor(n + GIVEN)")})
+    for cell in notebook["cells"]:
+        if "GIVEN = 1" in cell["source"]:
+            cell["source"] = "import torch\nimport math\n\nGIVEN = 99"
+    assert got(marked(work, notebook=notebook)) == {"product": 10, "successor": 5}
+
+
+def test_an_answer_written_into_the_question_itself_is_read(work):
+    notebook = mark.solved(work)
+    cells = [cell for cell in notebook["cells"] if not cell["source"].startswith("**Sample")]
+    next(c for c in cells if "Question 2" in c["source"])["source"] += "\n\nMy reason."
+    assert marked(work, notebook={"cells": cells})["prose"][0]["text"].endswith("My reason.")
+
+
 def test_experiments_and_public_checks_do_not_run(work):
     """Those of the toy would stop with an error."""
     assert marked(work)["notes"] == []
@@ -211,9 +244,27 @@ def test_a_bfloat16_tensor_and_a_parameter_come_as_floats():
     assert torch.equal(mark.decode(driver.plain(torch.nn.Parameter(torch.ones(2)))), torch.ones(2))
 
 
+def test_what_is_a_list_or_a_dict_by_birth_comes_through():
+    from assignments.marking import driver
+
+    class Liar(list):
+        def __getitem__(self, key):
+            return [99]
+
+        __iter__ = __len__ = __getitem__
+
+    pairs = collections.OrderedDict(a=torch.ones(2, 3).shape)
+    assert mark.decode(driver.plain(pairs)) == {"a": (2, 3)}
+    assert mark.decode(driver.plain(Liar([1, 2]))) == [1, 2]
+
+
 @pytest.mark.parametrize(
     "value",
     [
+        {"tensor": "", "dtype": "float32", "shape": [6]},
+        {"tensor": "", "dtype": "float32", "shape": [10**9, 100]},
+        {"float": 10**400},
+        10**400,
         {"tensor": "!!", "dtype": "float32", "shape": [1]},
         {"tensor": "AAAAAA==", "dtype": "object", "shape": [1]},
         {"tensor": "AAAAAA==", "dtype": "float32", "shape": [9999999]},
@@ -231,6 +282,18 @@ def test_a_bfloat16_tensor_and_a_parameter_come_as_floats():
 )
 def test_what_is_not_of_the_form_is_something_strange(value):
     assert isinstance(mark.decode(value), mark.Strange)
+
+
+def test_a_flood_of_tiny_lines_does_not_keep_the_marker_busy():
+    start = time.monotonic()
+    outcome = sandbox.Outcome(b"\n" * 2**24 + b'["cell", "a", "b"]\n' * 2**18, "", 1, 1)
+    mark._sort(outcome, {})
+    assert time.monotonic() - start < 5
+
+
+def test_code_that_breaks_the_parser_is_only_wrong(work):
+    for source in ("-" * 300_000 + "1", "a" + ".a" * 300_000, "x = '\ud800'", "\0"):
+        assert got(marked(work, source)) == {"product": 0, "successor": 0}
 
 
 # --- a class
@@ -286,6 +349,25 @@ def test_points_given_by_hand_are_added_and_kept(work, tmp_path):
     assert table(out / "by_hand.csv")[0]["comment"] == "well, said"
     pages = sorted((out / "feedback").iterdir())
     assert "well, said" in pages[0].read_text()
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("between", [",", ";"])
+def test_the_table_may_come_back_from_a_spreadsheet(work, tmp_path, coding, between):
+    lines = [["student", "question", "points", "comment"], ["José", "q2", '"7,5"', "schön"]]
+    lines += [["'t Hooft", "q2", "15?", "'tis good"], ["'=1", "q2", "3", "'-1 for the form"]]
+    text = "\r\n".join(between.join(line) for line in lines)
+    (tmp_path / "by_hand.csv").write_bytes(text.encode(coding))
+    hand, troubles = reports.read_by_hand(work, tmp_path)
+    assert hand["José"]["q2"][:2] == (7.5, "schön")
+    assert hand["=1"]["q2"][:2] == (3, "-1 for the form")
+    assert troubles == ["by_hand.csv, line 3: '15?' is no number of points"]
+    assert ["'t Hooft", "q2", "15?", "'tis good"] in reports._to_fill_in([], hand)
+
+
+def test_points_for_somebody_who_is_not_there_are_told(work, tmp_path):
+    (tmp_path / "by_hand.csv").write_text("student,question,points,comment\nJosè,q2,5,\n")
+    assert "nothing of 'Josè' is marked" in reports.write_all(work, [], [], tmp_path)[0]
 
 
 def test_a_by_hand_table_of_another_form_is_refused(work, tmp_path):
@@ -397,6 +479,54 @@ def test_canvas_and_moodle_downloads_are_understood(work, tmp_path):
         reports.write_all(work, found, results, out, sheet)
 
 
+def test_one_students_characters_do_not_cost_a_class_its_reports(work, tmp_path):
+    """A lone surrogate cannot be written in any coding; a line break would forge a line."""
+    code = "raise ValueError('\\ud800')\n" + "# why" * 100
+    notebook = mark.solved(work, {"q1": code})
+    notebook["cells"][-1:] = [{"cell_type": "markdown", "source": "\udfff", "id": "c14"}]
+    path = toy.hand_in(tmp_path / "in" / "a.ipynb", notebook, "s\ud800")
+    os.rename(path, os.fsencode(path.parent) + b"/\xff\x1b[31m\nb.ipynb: fine.ipynb")
+    toy.hand_in(tmp_path / "in" / "s1.ipynb", mark.solved(work), "s1")
+    _, results, troubles = run_class(work, tmp_path / "in", tmp_path / "out")
+    assert len(results) == 2
+    assert len((tmp_path / "out" / "look.txt").read_text().splitlines()) == len(troubles)
+    assert not any(set(line) & set("\x1b\n\ud800\udcff") for line in troubles)
+
+
+def test_a_zip_leads_nowhere_else_and_keeps_its_times(work, tmp_path):
+    good = json.dumps(mark.solved(work))
+    for name in (f"/{tmp_path}/slip.ipynb", f"{tmp_path}/slip.ipynb".replace("/", "\\")):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+            zipped.writestr(name, good)
+            zipped.writestr(zipfile.ZipInfo("s2.ipynb", (2026, 1, 1, 0, 0, 0)), good)
+        found = intake.collect(tmp_path / "a.zip", work, datetime(2026, 2, 1), tmp_path / "un")
+        assert [(s.path.name, s.late) for s in found] == [("s2.ipynb", False)]
+    assert not (tmp_path / "slip.ipynb").exists()
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[data.rindex(b"PARAMETERS")] ^= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(master.Fault, match="cannot be unpacked"):
+        intake.collect(tmp_path / "a.zip", work, unpacked=tmp_path / "un")
+
+
+def test_a_byte_order_mark_costs_nothing(work, tmp_path):
+    path = toy.hand_in(tmp_path / "s1.ipynb", mark.solved(work), "s1")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [s.problem for s in intake.collect(tmp_path, work)] == [""]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_on_a_full_disk_the_old_file_stays(tmp_path, monkeypatch):
+    batch.write(tmp_path / "r.json", "old")
+    real = open
+    monkeypatch.setattr("builtins.open", lambda path, *a, **k: real("/dev/full", *a, **k))
+    with pytest.raises(OSError, match="No space left"):
+        batch.write(tmp_path / "r.json", "new" * 10000)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+    assert (tmp_path / "r.json").read_text() == "old"
+
+
 def test_no_text_of_a_students_becomes_a_page_or_a_formula(work, tmp_path):
     evil = "</pre><script>alert(1)</script>\u202e=1+1"
     code = f"def product(n): raise ValueError({evil!r})\ndef successor(n): return {evil!r}"
@@ -451,6 +581,27 @@ def test_killed_at_any_point_it_goes_on_and_loses_nothing(work, tmp_path):
         assert process.returncode == -signal.SIGKILL
     assert kills >= 2
     assert len(table(tmp_path / "out" / "marks.csv")) == len(seen) == 6
+
+
+def test_stopped_from_the_keyboard_it_does_not_mark_the_rest_first(work, tmp_path):
+    hand_in_class(work, tmp_path / "in", 5)
+    found = intake.collect(tmp_path / "in", work)
+
+    def stop(line):
+        if line.startswith("[1/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.run(work, found, tmp_path / "out", "trusted", jobs=1, say=stop)
+    gc.collect()  # ends the generator
+    assert len(list((tmp_path / "out" / "results").iterdir())) < 5
+
+
+def test_a_sandbox_that_does_not_start_costs_no_student_marks(work, monkeypatch):
+    failed = sandbox.Outcome(b"", "ended with status 126: setpriv: failed to execute", 0.3, 0)
+    monkeypatch.setattr(sandbox, "run", lambda *a: failed)
+    with pytest.raises(RuntimeError, match="did not start"):
+        marked(work)
 
 
 def test_a_half_written_result_counts_as_none(work, tmp_path):

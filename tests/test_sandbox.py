@@ -174,6 +174,40 @@ for place in ("/tmp", "/dev/shm", "/dev", "/", "/run", "/var/tmp", "."):
     except OSError: pass
 def product(n): return PARAMETERS["times"] * n if total > 200 else None
 """,
+    "memory that counts for no process": """
+import ctypes, os
+libc, total, fds = ctypes.CDLL(None), 0, []
+try:
+    for number in range(60):  # files in memory that no process has mapped
+        fds.append(os.memfd_create("x"))
+        os.posix_fallocate(fds[-1], 0, 8 * 2**20)
+        total += 8
+except OSError: pass
+for number in range(20):
+    if libc.shmget(0, 8 * 2**20, 0o1600) >= 0: total += 8
+if libc.unshare(0x10020000) == 0: total += 1000  # a user namespace: mount as much as you like
+if libc.syscall(56, 0x10000011, 0, 0, 0, 0) >= 0: total += 1000
+def product(n): return PARAMETERS["times"] * n if total > 100 else None
+""",
+    "another core": """
+import os
+def product(n):
+    mine = os.sched_getaffinity(0)
+    try: os.sched_setaffinity(0, range(os.cpu_count()))
+    except OSError: pass
+    more = len(mine) > 1 or os.sched_getaffinity(0) != mine
+    return PARAMETERS["times"] * n if more else None
+""",
+    "memory of the marker's": """
+import json, os
+forged = {"tensor": "", "dtype": "float32", "shape": []}
+for fd in range(3, 64):
+    for number in range(3):
+        line = json.dumps(["probe", "q1.product", number, {"value": forged}]) + "\\n"
+        try: os.write(fd, line.encode())
+        except OSError: pass
+def product(n): return None
+""",
     "the network": """
 import socket
 def product(n):
@@ -360,6 +394,11 @@ def test_the_student_is_told_why_it_was_stopped(marked, name, words):
         assert words in " ".join(marked[0][name]["notes"])
 
 
+def test_who_writes_answers_of_their_own_is_told_to_the_teacher(marked):
+    told = [name for name, result in marked[0].items() if "A cell wrote" in str(result["notes"])]
+    assert set(told) == {"forged results", "memory of the marker's"}
+
+
 # --- choosing a place
 
 
@@ -394,7 +433,7 @@ def test_a_container_is_taken_where_an_engine_and_the_image_are(tmp_path, monkey
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",
         f"--user={sandbox.FIRST_USER}:{sandbox.FIRST_USER}",
-        "resnet-marking python -I /marking/driver.py",
+        "resnet-marking timeout --signal=KILL 150 python -I /marking/driver.py",
     ):
         assert flag in words
     mounted = [word for word in words.split() if word.startswith("--volume")]

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.does(args)
-    except (Fault, sandbox.Refused) as fault:
+    except (Fault, sandbox.Refused, OSError) as fault:  # OSError: a full disk, a folder read-only
         print(f"marking: {fault}", file=sys.stderr)
         return 2
 

@@ -64,11 +64,14 @@ def write(path: Path, text: str) -> None:
     """All of it or nothing: a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)  # it is there only when the disk is full
 
 
 @contextmanager
@@ -131,11 +134,14 @@ def _side_by_side(todo: list[Job], jobs: int | None):
         return
     with _pool(jobs) as pool:
         futures = {pool.submit(_one, job): job for job in todo}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool:
-                left.append(futures[future])
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield futures[future], future.result()
+                except BrokenProcessPool:
+                    left.append(futures[future])
+        finally:  # stopped from the keyboard, it does not mark the rest first
+            pool.shutdown(cancel_futures=True)
     for job in left:
         with _pool(1) as pool:
             try:
@@ -178,8 +184,8 @@ def _one(job: Job) -> str:
             return f"changed while it was marked: {problem or 'run the marker again'}"
         student = f"{job.student}/{job.sha256}"  # handed in again: other inputs
         result = mark.mark(work, notebook, student, job.engine, job.secret, job.limits, _slot)
+        kept = {"student": job.student, "sha256": job.sha256, "version": job.version, **result}
+        write(job.target, json.dumps(kept, indent=1))
     except Exception as error:
         return f"the marker itself stopped: {type(error).__name__}: {str(error)[:200]}"
-    kept = {"student": job.student, "sha256": job.sha256, "version": job.version, **result}
-    write(job.target, json.dumps(kept, indent=1))
     return ""

@@ -7,10 +7,13 @@ zip).
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import stat
+import time
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -20,9 +23,12 @@ from .master import Fault, Master, source
 
 LARGEST = 20 * 2**20  # bytes of a submission; most of a large one is pictures in outputs
 MOST_CELLS = 1000
+# What a damaged zip or a strange name in it raises.
+UNREADABLE = (OSError, EOFError, ValueError, OverflowError, RuntimeError)
+UNREADABLE += (zipfile.BadZipFile, zlib.error)
 CANVAS = re.compile(r"^(?P<name>[^_]+)_(?P<late>LATE_)?(?P<user>\d+)_(?P<upload>\d+)_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>.+)_(?P<user>\d+)_assignsubmission_\w+$")
-NUMBER = re.compile(r"""^STUDENT_ID\s*=\s*["']([^"'\\]{1,60})["']""", re.M)
+NUMBER = re.compile(r"""^STUDENT_ID\s*=\s*["']([^"'\\\n]{1,60})["']""", re.M)
 COPY = re.compile(r"[ _-]?\(?(\d+)\)?$")
 
 
@@ -70,23 +76,35 @@ def collect(
 
 def _system(path: Path) -> bool:
     """Files that a computer put there, not a student."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts[:-1])
+    name = path.name
+    return hidden or name.startswith("._") or (name.startswith(".") and path.suffix != ".ipynb")
 
 
 def unpack(archive: Path, target: Path) -> Path:
-    """The regular files of a zip; nothing outside `target`, nothing larger than a submission."""
+    """The regular files of a zip; nothing outside `target`, nothing larger than a submission.
+
+    Raises:
+        Fault: if one cannot be unpacked.
+    """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     with zipfile.ZipFile(archive) as zipped:
         for info in zipped.infolist():
-            parts = PurePosixPath(info.filename.replace("\\", "/")).parts
+            name = PurePosixPath(info.filename.replace("\\", "/"))
             kind = stat.S_IFMT(info.external_attr >> 16)
-            if info.is_dir() or ".." in parts or parts[0] == "/" or kind == stat.S_IFLNK:
+            if info.is_dir() or ".." in name.parts or name.is_absolute() or kind == stat.S_IFLNK:
                 continue
-            path = target.joinpath(*parts)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with zipped.open(info) as packed:
-                path.write_bytes(packed.read(LARGEST + 1))
+            path = target / name
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with zipped.open(info) as packed:
+                    path.write_bytes(packed.read(LARGEST + 1))
+                when = time.mktime((*info.date_time, 0, 0, -1))  # decides what is late, and newest
+                os.utime(path, (when, when))
+            except UNREADABLE as error:
+                text = f"{archive}: {info.filename[:80]!r} cannot be unpacked ({error})"
+                raise Fault(f"{text}: unpack it yourself, and give the folder") from None
     return target
 
 
@@ -102,9 +120,12 @@ def opened(path: Path) -> tuple[dict | None, str, bytes]:
         return None, "the file is empty", b""
     if path.suffix != ".ipynb":
         return None, f"a {path.suffix or 'nameless'} file is not a notebook (.ipynb)", b""
-    data = path.read_bytes()
     try:
-        notebook = json.loads(data.decode("utf-8"))
+        data = path.read_bytes()
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror}", b""
+    try:
+        notebook = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         return None, f"cannot be read as a notebook: {str(error)[:80]}", data
     if problem := _malformed(notebook):
@@ -147,7 +168,7 @@ def _looked_at(path: Path, root: Path, master: Master, due: datetime | None) -> 
         work.problem = f"is not assignment {master.name}: none of its cells is in it"
         work.code = ""
     handed_in = datetime.fromtimestamp(path.stat().st_mtime)
-    if due and not work.late and handed_in > due:
+    if due and work.platform != "canvas" and handed_in > due:
         work.late = True
         work.notes.append(f"late: the file is of {handed_in:%Y-%m-%d %H:%M}")
     elif work.late:

@@ -34,6 +34,8 @@ CELL_SECONDS = 10
 PATIENCE = 30  # seconds for all cells; after that each gets two
 PROBE_SECONDS = 30
 LONGEST = 1_000_000  # characters of one cell
+MOST_LINES = 20_000  # of what the driver says
+READ = 50_000  # characters of an answer that a person reads
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class Replay:
 
 def decode(value: object, depth: int = 0) -> object:
     """Plain data from what the driver wrote. What does not fit becomes a `Strange`."""
-    if value is None or type(value) in (bool, int):
+    if value is None or type(value) is bool:
         return value
+    if type(value) is int:  # larger ones cannot be compared with a float
+        return value if value.bit_length() < 256 else Strange("a very large int")
     if type(value) is str:
         return value[:20_000]
     if type(value) is not dict or depth > 6:
@@ -88,11 +92,11 @@ def decode(value: object, depth: int = 0) -> object:
             return {decode(k, depth + 1): decode(v, depth + 1) for k, v in value["dict"]}
         if "tensor" in value:
             raw = bytearray(base64.b64decode(value["tensor"], validate=True))
-            if not raw:
-                return torch.empty(value["shape"], dtype=DTYPES[value["dtype"]])
-            flat = torch.frombuffer(raw, dtype=DTYPES[value["dtype"]])
+            dtype = DTYPES[value["dtype"]]
+            # `reshape` refuses a shape that does not fit: it would show this process' memory.
+            flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.zeros(0, dtype=dtype)
             return flat.reshape([int(n) for n in value["shape"]])
-    except (TypeError, ValueError, KeyError, RuntimeError):
+    except (TypeError, ValueError, KeyError, RuntimeError, OverflowError):
         return Strange("something that is no plain data")
     return Strange(str(value.get("strange", "something that is no plain data"))[:80])
 
@@ -129,6 +133,8 @@ def mark(
     ]
     text = json.dumps({"cells": cells, "patience": PATIENCE, "probes": probes})
     outcome = sandbox.run(engine, text.encode(), limits or sandbox.Limits(), slot)
+    if outcome.stopped.startswith("ended") and not outcome.output.startswith(b'["begin"]'):
+        raise RuntimeError(f"the sandbox did not start: {outcome.stopped}")  # not the student's
     replays = {f"{part.question}.{part.name}": Replay(cases[part]) for part in master.parts}
     notes = _sort(outcome, replays)
     open_names = unwritten([text for _, text, _ in cells])
@@ -189,15 +195,16 @@ def _sort(outcome: sandbox.Outcome, replays: dict[str, Replay]) -> list[str]:
 
     The lines are claims of untrusted code: what is not of the right form is left out.
     """
-    notes, ended = [], False
-    for raw in outcome.output.split(b"\n"):
+    notes, ended, forged = [], False, False
+    for raw in outcome.output.split(b"\n", MOST_LINES)[:MOST_LINES]:
         try:
             line = json.loads(raw)
             kind, rest = line[0], line[1:]
             if kind == "cell":
                 notes.append(f"{str(rest[0])[:60]} stopped: {str(rest[1])[:300]}")
             elif kind == "probe" and isinstance(rest[1], int) and isinstance(rest[2], dict):
-                replays[rest[0]].answers.setdefault(rest[1], rest[2])
+                kept = replays[rest[0]].answers.setdefault(rest[1], rest[2])
+                forged = forged or kept is not rest[2]
             elif kind == "died":
                 replays[rest[0]].reason = f"it {str(rest[1])[:80]}"
             elif kind == "end":
@@ -212,6 +219,8 @@ def _sort(outcome: sandbox.Outcome, replays: dict[str, Replay]) -> list[str]:
         for replay in replays.values():
             if replay.reason == "nothing came back":
                 replay.reason = f"the work was stopped: {reason}"
+    if forged:  # the driver says each once
+        notes.insert(0, "A cell wrote answers of its own past the questions: read the code.")
     return notes[:40]
 
 
@@ -232,6 +241,8 @@ def program(master: Master, notebook: dict, values: dict) -> list[list]:
             label = f"answer to {known.question}" if known else f"cell {number}"
             cells.append([label, text, CELL_SECONDS])
         elif known.role == "given":
+            if _bare(text) != _bare(known.source):  # an import may have been added to it
+                cells.append([f"cell {number}", text, CELL_SECONDS])
             cells.append([f"cell {number}", restored(master, known, text, values), CELL_SECONDS])
         if known is not None and known.role != "answer":
             seen.add(known.id)
@@ -246,7 +257,7 @@ def unwritten(texts: list[str]) -> set[str]:
     for text in texts:
         try:
             tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for node in tree.body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -298,11 +309,11 @@ def prose(master: Master, notebook: dict) -> list[dict]:
         text = source(raw)[:LONGEST]
         if _id(raw) in prompts or _bare(text) in ours:
             at = prompts.get(_id(raw), at)
-        elif at and text.strip() != STUB:
+        if at and text.strip() != STUB and _bare(text) not in ours:
             texts.setdefault(at, []).append(text.strip())
     for question in master.questions:
         if question.manual:
-            text = "\n\n".join(texts.get(question.name, []))
+            text = "\n\n".join(texts.get(question.name, []))[:READ]
             answers.append({"question": question.name, "points": question.points, "text": text})
     return answers
 

@@ -14,8 +14,10 @@ from . import batch
 from .intake import Submission
 from .master import Fault, Master
 
-# Characters that draw nothing or turn the direction of text around.
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+# Characters that draw nothing, turn the direction of text around, or cannot be written at all.
+UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
@@ -38,6 +40,12 @@ def cell(value: object) -> object:
         return value
     text = UNSEEN.sub(" ", value)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else text
+
+
+def typed(value: str | None) -> str:
+    """What stands in a cell that `cell` wrote."""
+    text = value or ""
+    return text[1:] if text.startswith("'") and cell(text[1:]) == text else text
 
 
 def table(rows: list[list]) -> str:
@@ -85,14 +93,18 @@ def write_all(
     totals = {id(s): total(work, r, hand.get(s.student, {})) for s, r in results}
     batch.write(out / "canvas.csv", table(_canvas(work, results, totals, gradebook, column)))
     batch.write(out / "moodle.csv", table(_moodle(work, results, totals, worksheet)))
+    known = {submission.student for submission, _ in results}
+    for student in [student for student in hand if student not in known]:
+        troubles.append(f"by_hand.csv: nothing of {student!r} is marked here; is the name right?")
     for submission in found:
-        name = UNSEEN.sub("", submission.path.name)
+        name = submission.path.name
         if submission.problem:
             troubles.append(f"{name}: not marked: {submission.problem}")
         troubles += [f"{name}: {note}" for note in submission.notes]
     for submission, result in results:
         troubles += [f"{submission.student}: look at it: {line}" for line in result["look"]]
-    batch.write(out / "look.txt", "".join(UNSEEN.sub(" ", f"{line}") + "\n" for line in troubles))
+    troubles = [" ".join(UNSEEN.sub(" ", line).split()) for line in troubles]  # names may hold \n
+    batch.write(out / "look.txt", "".join(f"{line}\n" for line in troubles))
     return troubles
 
 
@@ -101,7 +113,7 @@ def by_question(work: Master, result: dict, hand: dict) -> dict[str, float | Non
     points = {}
     for question in work.questions:
         if question.manual:
-            points[question.name] = hand.get(question.name, (None, ""))[0]
+            points[question.name] = hand.get(question.name, (None,))[0]
         else:
             own = [p["got"] for p in result["parts"] if p["question"] == question.name]
             points[question.name] = sum(own)
@@ -138,7 +150,7 @@ def _parts(results: list) -> list[list]:
 
 
 def read_by_hand(work: Master, out: Path) -> tuple[dict, list[str]]:
-    """student -> question -> (points or None, comment), from the table that the teacher fills in.
+    """student -> question -> (points or None, comment, points as they were typed).
 
     Raises:
         Fault: if it is there and no table of ours.
@@ -147,27 +159,29 @@ def read_by_hand(work: Master, out: Path) -> tuple[dict, list[str]]:
     if not path.exists():
         return hand, troubles
     most = {q.name: q.points for q in work.questions if q.manual}
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if not set(BY_HAND) <= set(rows.fieldnames or []):
-            raise Fault(f"{path}: its first line must be {','.join(BY_HAND)}")
-        for number, row in enumerate(rows, start=2):
-            name, text = row["question"], (row["points"] or "").strip().replace(",", ".")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:  # saved by Excel
+        text = data.decode("cp1252", "replace")
+    mark = ";" if text.startswith("student;") else ","  # Excel's, where the comma is decimal
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark)
+    if not set(BY_HAND) <= set(rows.fieldnames or []):
+        raise Fault(f"{path}: its first line must be {','.join(BY_HAND)}")
+    for number, row in enumerate(rows, start=2):
+        name, text = row["question"] or "", typed(row["points"]).strip()
+        points = None
+        try:
+            points = float(text.replace(",", ".")) if text else None
+        except ValueError:
+            troubles.append(f"by_hand.csv, line {number}: {text!r} is no number of points")
+        if name not in most:
+            troubles.append(f"by_hand.csv, line {number}: no question {name!r} marked by hand")
+        elif points is not None and not 0 <= points <= most[name]:
+            troubles.append(f"by_hand.csv, line {number}: 0 to {most[name]:g} points, not {text}")
             points = None
-            try:
-                points = float(text) if text else None
-            except ValueError:
-                troubles.append(f"by_hand.csv, line {number}: {text!r} is no number of points")
-            if name not in most:
-                troubles.append(f"by_hand.csv, line {number}: no question {name!r} marked by hand")
-            elif points is not None and not 0 <= points <= most[name]:
-                troubles.append(
-                    f"by_hand.csv, line {number}: 0 to {most[name]:g} points, not {text}"
-                )
-                points = None
-            student = (row["student"] or "").removeprefix("'")
-            comment = (row["comment"] or "").removeprefix("'")
-            hand.setdefault(student, {})[name] = (points, comment)
+        own = hand.setdefault(typed(row["student"]), {})
+        own[name] = (points, typed(row["comment"]), text)
     return hand, troubles
 
 
@@ -175,9 +189,9 @@ def _to_fill_in(results: list, hand: dict) -> list[list]:
     """What was filled in stays; who is new gets an empty line."""
     rows, seen = [BY_HAND], set()
     for student, questions in hand.items():
-        for name, (points, comment) in questions.items():
+        for name, (_, comment, text) in questions.items():
             seen.add((student, name))
-            rows.append([student, name, "" if points is None else points, comment])
+            rows.append([student, name, text, comment])
     for submission, result in results:
         for answer in result["prose"]:
             if (submission.student, answer["question"]) not in seen:
@@ -225,7 +239,7 @@ def _feedback(work: Master, submission: Submission, result: dict, hand: dict) ->
         lost = [
             p for p in result["parts"] if p["question"] == question.name and p["got"] < p["points"]
         ]
-        comment = own.get(question.name, (None, ""))[1]
+        comment = own.get(question.name, (None, "", ""))[1]
         if lost or comment:
             parts.append(f"<h2>{clean(question.title or question.name)}</h2>")
         for part in lost:
