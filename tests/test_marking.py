@@ -396,6 +396,8 @@ def test_everything_that_can_lie_in_a_folder_gets_one_clear_line(work, tmp_path)
     toy.hand_in(folder / "final version.ipynb", good, "s7")
     toy.hand_in(folder / "s8.ipynb", mark.solved(work), "...")
     toy.hand_in(folder / "s9.ipynb", good, "s9")
+    toy.hand_in(folder / "by me.ipynb", good, "s0")
+    (folder / "endless.ipynb").write_text(json.dumps({"cells": [{"source": "x" * 4_000_000}]}))
     old = toy.hand_in(folder / "s1 (1).ipynb", good, "s1")
     os.utime(old, (1_000_000_000, 1_000_000_000))
     found = intake.collect(folder, work, due=datetime(2100, 1, 1))
@@ -413,6 +415,8 @@ def test_everything_that_can_lie_in_a_folder_gets_one_clear_line(work, tmp_path)
         "link.ipynb": "not a regular file",
         "huge.ipynb": "60 MiB is too large",
         "s1 (1).ipynb": "an older copy: s1.ipynb is marked instead",
+        "by me.ipynb": "says s0 inside, as another file does",
+        "endless.ipynb": "4 million characters are too many",
     }.items():
         assert words in troubles.pop(name)
     assert not troubles
@@ -424,6 +428,33 @@ def test_everything_that_can_lie_in_a_folder_gets_one_clear_line(work, tmp_path)
     assert notes["s0.ipynb"] == ""
     late = intake.collect(folder, work, due=datetime(2001, 1, 1))
     assert all(s.late for s in late if not s.problem)
+
+
+def test_a_folder_a_student_and_another_assignment(work, tmp_path):
+    for name in ("anna", "bo"):
+        toy.hand_in(tmp_path / name / "a9_toy.ipynb", mark.solved(work), "...")
+    other = master.find("a2")
+    toy.hand_in(tmp_path / "c" / "c.ipynb", mark.solved(other), "c")
+    found = {s.student: s.problem for s in intake.collect(tmp_path, work)}
+    assert found == {"anna": "", "bo": "", "c": found["c"]}
+    assert "is not assignment a9" in found["c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("def f():\n    ...", {"f"}),
+        ("def f():\n    x = 1\n    return ...", {"f"}),
+        ("x = ...", {"x"}),
+        ("class A:\n    y = ...", {"A"}),
+        ("class A:\n    def g(self):\n        ...", {"A"}),
+        ("def f(x):\n    try:\n        return x[..., 0]\n    except E:\n        ...", set()),
+        ("def f():\n    ...\ndef f():\n    return 1", set()),
+        ("def f(:", set()),
+    ],
+)
+def test_where_the_dots_still_stand(text, names):
+    assert mark.unwritten([text]) == names
 
 
 def test_canvas_and_moodle_downloads_are_understood(work, tmp_path):

@@ -346,7 +346,8 @@ def test_an_attack_gains_nothing(marked, name):
     assert got(result)["product"] == 0
     assert result["parts"][0]["feedback"]
     assert not result["look"]
-    assert result["memory"] <= LIMITS.memory + 400
+    # A process has its limit from the kernel; the sum over processes is looked at now and then.
+    assert result["memory"] <= LIMITS.memory * (4 if "many processes" in name else 1.3)
     assert result["seconds"] < LIMITS.wall + 15
 
 

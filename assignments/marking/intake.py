@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from .mark import STUB, _bare, _id
+from .mark import STUB, _bare
 from .master import Fault, Master, source
 
 LARGEST = 20 * 2**20  # bytes of a submission; most of a large one is pictures in outputs
 MOST_CELLS = 1000
+MOST_TEXT = 3_000_000  # characters in all cells
 # What a damaged zip or a strange name in it raises.
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, RuntimeError)
 UNREADABLE += (zipfile.BadZipFile, zlib.error)
@@ -140,13 +141,15 @@ def _malformed(notebook: object) -> str:
         return "it has no list of cells"
     if len(notebook["cells"]) > MOST_CELLS:
         return f"{len(notebook['cells'])} cells are too many"
+    size = 0
     for number, cell in enumerate(notebook["cells"], start=1):
         text = cell.get("source") if isinstance(cell, dict) else None
         if not isinstance(text, str) and not (
             isinstance(text, list) and all(isinstance(line, str) for line in text)
         ):
             return f"cell {number} has no source"
-    return ""
+        size += len(text) if isinstance(text, str) else sum(map(len, text))
+    return f"{size / 1e6:.0f} million characters are too many" if size > MOST_TEXT else ""
 
 
 def _looked_at(path: Path, root: Path, master: Master, due: datetime | None) -> Submission:
@@ -161,7 +164,7 @@ def _looked_at(path: Path, root: Path, master: Master, due: datetime | None) -> 
     found = [NUMBER.search(text) for text in codes]
     work.number = next((match[1].strip() for match in found if match), "")
     work.number = "" if set(work.number) <= {"."} else work.number
-    _whose(work)
+    _whose(work, root, master)
     work.student = printable(work.student)
     work.code = _own(notebook, master)
     if work.code is None:
@@ -193,35 +196,49 @@ def _named(work: Submission, root: Path) -> None:
             work.platform, work.user, work.student = "moodle", found["user"], found["name"]
 
 
-def _whose(work: Submission) -> None:
+def _whose(work: Submission, root: Path, master: Master) -> None:
     if work.platform:
         return
-    stem = work.path.stem
+    stem, folder = work.path.stem, work.path.parent
     if work.number:
         work.student = work.number
         if work.number not in stem:
             work.notes.append(f"named {work.path.name}; by the number inside it is {work.number}'s")
-    else:
-        work.student = stem
-        work.notes.append(f"no STUDENT_ID inside: taken for {stem}'s by its name")
+        return
+    # Who leaves the name as it was handed out may have a folder of an own name.
+    own_folder = COPY.sub("", stem) == master.path.stem and folder != root
+    work.student = folder.name if own_folder else stem
+    work.notes.append(f"no STUDENT_ID inside: taken for {work.student}'s by its name")
 
 
 def _own(notebook: dict, master: Master) -> str | None:
     """The student's own code, for comparing; None if no cell of the assignment is there."""
-    ids = {cell.id for cell in master.cells}
     texts = {_bare(cell.source) for cell in master.cells}
     codes, known = [], False
     for cell in notebook["cells"]:
         text = _bare(source(cell))
         ours = text in texts
-        known = known or ours or (_id(cell) in ids and len(_id(cell)) > 3)
+        known = known or (ours and len(text) > 30 and cell.get("cell_type") == "markdown")
         if cell.get("cell_type") == "code" and not ours and not text.startswith("STUDENT_ID"):
             codes.append(text)
     return "\n".join(codes) if known else None
 
 
 def _same_student(found: list[Submission]) -> None:
-    """Only the newest of a student is marked."""
+    """Only the newest of a student is marked.
+
+    A number inside is only said: where files of different names give the same one, the file that
+    is named by the number counts, so that nobody can replace the work of another.
+    """
+    said: dict[str, list[Submission]] = {}
+    for work in found:
+        if not work.problem and not work.platform and work.number:
+            said.setdefault(work.number, []).append(work)
+    for number, several in said.items():
+        if len({_base(work) for work in several}) > 1:
+            for work in several:
+                if _base(work) != number:
+                    work.problem = f"says {number} inside, as another file does: whose is it?"
     newest: dict[str, Submission] = {}
     for work in sorted((w for w in found if not w.problem), key=lambda w: w.order):
         key = f"{work.platform}/{work.user or work.student}"
@@ -234,6 +251,12 @@ def _same_student(found: list[Submission]) -> None:
     for several in names.values():  # two people of one name, told apart by the platform
         for work in several if len(several) > 1 else []:
             work.student = f"{work.student} {work.user}".strip()
+
+
+def _base(work: Submission) -> str:
+    """The name of the file without the number of a copy: "s1 (2)" is "s1"."""
+    stem = work.path.stem
+    return stem if stem == work.number else COPY.sub("", stem)
 
 
 def _same_code(found: list[Submission]) -> None:

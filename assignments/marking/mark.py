@@ -266,11 +266,14 @@ def unwritten(texts: list[str]) -> set[str]:
                 own = {target.id for target in node.targets if isinstance(target, ast.Name)}
             else:
                 continue
-            names = names | own if any(map(_dots, ast.walk(node))) else names - own
+            names = names | own if _dots(node) else names - own
     return names
 
 
 def _dots(node: ast.AST) -> bool:
+    """Whether three dots stand where a statement of a function, a method or a class should."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return any(map(_dots, node.body))
     value = node.value if isinstance(node, (ast.Expr, ast.Return, ast.Assign)) else None
     return isinstance(value, ast.Constant) and value.value is ...
 
