@@ -52,6 +52,10 @@ def write_class(work: master.Master, folder: Path, size: int) -> None:
         path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
+def stopped(marked: tuple) -> bool:
+    return any("stopped:" in n or "took longer" in n for n in marked[1]["notes"])
+
+
 class Peak(threading.Thread):
     """The largest memory of this process and of all below it, in MiB."""
 
@@ -94,9 +98,9 @@ def main() -> None:
         "assignment": args.assignment,
         "submissions": args.size,
         "marked": len(results),
-        "stopped": sum(any("was stopped" in n for n in r["notes"]) for _, r in results),
+        "stopped, or a cell of theirs": sum(map(stopped, results)),
         "minutes": round(seconds / 60, 1),
-        "seconds each, median": statistics.median(each),
+        "seconds each, median": round(statistics.median(each), 1),
         "seconds each, longest": each[-1],
         "seconds, when all is marked already": round(again, 1),
         "MiB of one submission, most": max(result["memory"] for _, result in results),

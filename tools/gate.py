@@ -3,7 +3,7 @@
 A notebook is a page of the book and a Colab notebook at once: no outputs, no MyST directive or role
 (Colab shows them raw) and no relative picture (Colab cannot find it).
 
-    python tools/gate.py [NOTEBOOK ...]     without arguments: all of book/ and assignments/, and the stamps
+    python tools/gate.py [NOTEBOOK ...]     without arguments: all, and the stamps
 """
 
 from __future__ import annotations
