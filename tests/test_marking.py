@@ -29,6 +29,7 @@ from assignments.marking import (
     sandbox,
 )
 from assignments.marking.__main__ import main
+from resnet_lib import checks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -103,6 +104,16 @@ def test_what_is_wrong_is_said(work, answer, words):
     assert got(result)["product"] == 0
     assert words in result["parts"][0]["feedback"]
     assert not result["look"]
+
+
+def test_a_tensor_of_the_right_shape_is_said_to_have_other_values():
+    report = checks.function("f", torch.zeros, torch.ones, [(9,)])
+    text = mark.feedback(report)
+    assert "returns a tensor of shape (9,)" in text
+    assert "expected: other values in this shape" in text
+    assert "expected: a tensor of shape (8,)" in mark.feedback(
+        checks.function("f", torch.zeros, lambda n: torch.ones(n - 1), [(9,)])
+    )
 
 
 def test_an_error_in_a_cell_is_said_and_the_next_cells_run(work):
@@ -430,6 +441,16 @@ def test_everything_that_can_lie_in_a_folder_gets_one_clear_line(work, tmp_path)
     assert all(s.late for s in late if not s.problem)
 
 
+def test_a_second_download_of_a_file_that_ends_in_the_number_is_its_copy(work, tmp_path):
+    for name in ("a9_2026001", "a9_2026001 (1)", "a9_2026002", "a9_2026002_2"):
+        path = toy.hand_in(tmp_path / f"{name}.ipynb", mark.solved(work), name.split("_")[1][:7])
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    found = {s.path.stem: s.problem for s in intake.collect(tmp_path, work)}
+    assert not found["a9_2026001 (1)"] and not found["a9_2026002_2"]
+    assert found["a9_2026001"] == "an older copy: a9_2026001 (1).ipynb is marked instead"
+    assert found["a9_2026002"] == "an older copy: a9_2026002_2.ipynb is marked instead"
+
+
 def test_a_folder_a_student_and_another_assignment(work, tmp_path):
     for name in ("anna", "bo"):
         toy.hand_in(tmp_path / name / "a9_toy.ipynb", mark.solved(work), "...")
@@ -438,6 +459,20 @@ def test_a_folder_a_student_and_another_assignment(work, tmp_path):
     found = {s.student: s.problem for s in intake.collect(tmp_path, work)}
     assert found == {"anna": "", "bo": "", "c": found["c"]}
     assert "is not assignment a9" in found["c"]
+
+
+def test_the_published_solution_is_recognised(tmp_path):
+    work = master.find("a2")
+    copied = mark.solved(work)
+    for cell in copied["cells"]:
+        if "class BasicBlock" in cell["source"]:
+            cell["source"] = cell["source"].replace("\n\n", "\n\n# my own idea\n\n")
+    toy.hand_in(tmp_path / "s1.ipynb", copied, "s1")
+    own = {"q2": "class BasicBlock:\n    pass", "q3": "class Bottleneck:\n    pass", "q4": "x = 1"}
+    toy.hand_in(tmp_path / "s2.ipynb", mark.solved(work, own), "s2")
+    notes = {s.student: " ".join(s.notes) for s in intake.collect(tmp_path, work)}
+    assert "as in the published solution: BasicBlock, Bottleneck" in notes["s1"]
+    assert "published" not in notes["s2"]
 
 
 @pytest.mark.parametrize(
@@ -661,6 +696,57 @@ def test_a_file_that_changes_while_it_is_marked_is_not_mixed_up(work, tmp_path):
     job = batch.Job(work.path, path, "s", "0" * 64, *args)
     assert "changed while it was marked" in batch._one(job)
     assert not (tmp_path / "r.json").exists()
+
+
+def test_a_page_says_what_a_student_and_a_reader_need(work, tmp_path):
+    code = toy.RIGHT.replace("n + 1", "n")
+    notebook = mark.solved(work, {"q1": code})
+    sample = next(cell for cell in notebook["cells"] if cell["source"].startswith("**Sample"))
+    sample["source"] = "| a |\n|---|"
+    toy.hand_in(tmp_path / "in" / "lilei_11_901_a9_toy.ipynb", notebook, "2026001")
+    toy.hand_in(tmp_path / "in" / "ana_12_902_a9_toy.ipynb", mark.solved(work), "...")
+    toy.hand_in(tmp_path / "in" / "2026003.ipynb", mark.solved(work), "2026003")
+    run_class(work, tmp_path / "in", tmp_path / "out")
+    out = tmp_path / "out"
+    text = (out / "by_hand.html").read_text()
+    for who in ("lilei · STUDENT_ID 2026001", "ana · no STUDENT_ID", "2026003"):
+        assert f"<h3>{who}</h3>" in text
+    assert "| a |\n|---|" in text, "the lines of an answer stay lines"
+    pages = {path.name.split("-")[0]: path.read_text() for path in (out / "feedback").iterdir()}
+    assert "Everything that the machine marks is right." in pages["ana"]
+    assert "fresh inputs" in pages["lilei"] and "successor: 0 of 5" in pages["lilei"]
+    assert "Question 1 · Products</th>" in pages["lilei"], "points and minutes have left the title"
+    assert "Total so far" in pages["ana"] and "not read yet" in pages["ana"]
+    by_hand = (out / "by_hand.csv").read_bytes()
+    assert by_hand.startswith(b"\xef\xbb\xbfstudent"), "Excel would not know that it is UTF-8"
+    text = by_hand.decode("utf-8-sig").replace("ana,q2,,", 'ana,q2,20,"one\nand <two>"')
+    (out / "by_hand.csv").write_text(text, encoding="utf-8")
+    run_class(work, tmp_path / "in", out)
+    assert "one\nand &lt;two&gt;" in next((out / "feedback").glob("ana-*")).read_text()
+    assert [row["total"] for row in table(out / "marks.csv")][1:] == ["35", "10"]
+    assert "Total so far" not in next((out / "feedback").glob("ana-*")).read_text()
+    assert '"one\nand <two>"' in (out / "by_hand.csv").read_bytes().decode("utf-8-sig")
+
+
+def test_a_line_to_look_at_says_whose_file_it_is(work, tmp_path):
+    (tmp_path / "in" / "Ana Lima_77_assignsubmission_file").mkdir(parents=True)
+    (tmp_path / "in" / "Ana Lima_77_assignsubmission_file" / "a9_toy.ipynb").write_text("")
+    (tmp_path / "in" / "s2.ipynb").write_text("")
+    assert reports.write_all(work, intake.collect(tmp_path / "in", work), [], tmp_path) == [
+        "Ana Lima, a9_toy.ipynb: not marked: the file is empty",
+        "s2.ipynb: not marked: the file is empty",
+    ]
+
+
+def test_an_empty_entry_of_a_platform_comes_back_as_it_was():
+    assert reports.table([["-", "-1+1", "%x", 2]]) == "-,'-1+1,'%x,2\r\n"
+
+
+def test_characters_that_draw_nothing_are_left_out_of_a_text_and_hide_no_formula():
+    assert reports._pre(["a\u200bb\r\n\tc\rd\ufeff"]) == "<pre>ab\n\tc\nd</pre>"
+    for start in ("\u202e", "\ufeff ", "\r\n", "\x00"):
+        value = reports.table([[start + "=1+1"]]).lstrip('"')
+        assert value.startswith("'")
 
 
 # --- masters and releases

@@ -5,6 +5,7 @@ trouble is one line. Understood are plain files, Canvas' and Moodle's "download 
 zip).
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -30,7 +31,7 @@ UNREADABLE += (zipfile.BadZipFile, zlib.error)
 CANVAS = re.compile(r"^(?P<name>[^_]+)_(?P<late>LATE_)?(?P<user>\d+)_(?P<upload>\d+)_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>.+)_(?P<user>\d+)_assignsubmission_\w+$")
 NUMBER = re.compile(r"""^STUDENT_ID\s*=\s*["']([^"'\\\n]{1,60})["']""", re.M)
-COPY = re.compile(r"[ _-]?\(?(\d+)\)?$")
+COPY = re.compile(r"[ _-]?\(?(?<!\d)(\d{1,2})\)?$")  # a longer number is a student's
 
 
 @dataclass
@@ -170,6 +171,8 @@ def _looked_at(path: Path, root: Path, master: Master, due: datetime | None) -> 
     if work.code is None:
         work.problem = f"is not assignment {master.name}: none of its cells is in it"
         work.code = ""
+    if known := _published(codes, master):
+        work.notes.append(f"as in the published solution: {', '.join(known)}")
     handed_in = datetime.fromtimestamp(path.stat().st_mtime)
     if due and work.platform != "canvas" and handed_in > due:
         work.late = True
@@ -224,6 +227,26 @@ def _own(notebook: dict, master: Master) -> str | None:
     return "\n".join(codes) if known else None
 
 
+def _published(codes: list[str], master: Master) -> list[str]:
+    """Longer functions and classes that are the master's own, but for comments and layout."""
+    ours = [cell.source for cell in master.cells if cell.role == "answer"]
+    known = {dump for _, dump in _defined(ours)}
+    return sorted({name for name, dump in _defined(codes) if dump in known and len(dump) > 800})
+
+
+def _defined(texts: list[str]) -> list[tuple[str, str]]:
+    """(name, form) of the functions and classes in cells."""
+    found = []
+    for text in texts:
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        found += [(node.name, ast.dump(node)) for node in tree.body if isinstance(node, kinds)]
+    return found
+
+
 def _same_student(found: list[Submission]) -> None:
     """Only the newest of a student is marked.
 
@@ -256,7 +279,7 @@ def _same_student(found: list[Submission]) -> None:
 def _base(work: Submission) -> str:
     """The name of the file without the number of a copy: "s1 (2)" is "s1"."""
     stem = work.path.stem
-    return stem if stem == work.number else COPY.sub("", stem)
+    return stem if stem.endswith(work.number) else COPY.sub("", stem)
 
 
 def _same_code(found: list[Submission]) -> None:

@@ -10,7 +10,7 @@ import json
 import random
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -187,7 +187,12 @@ def space(part: Part) -> dict:
 def feedback(report: Report) -> str:
     if not report.answered:
         return "not answered"
-    return "\n".join(str(finding) for finding in report.findings)
+    lines = []
+    for found in report.findings:
+        if found.expected and found.what == f"returns {found.expected}":  # a tensor, by its shape
+            found = replace(found, expected="other values in this shape")
+        lines.append(str(found))
+    return "\n".join(lines)
 
 
 def _sort(outcome: sandbox.Outcome, replays: dict[str, Replay]) -> list[str]:

@@ -1,5 +1,7 @@
 """Small JSON files from students, read without trust; tables and pages in which nothing can run.
 
+`lines`: a text of several lines, of which what draws nothing is left out, not replaced.
+
 A student's file is data: it is never executed, never unpickled, never followed to another place.
 What is wrong with it becomes one line for the teacher, and the others go on.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 import json
 import os
 import re
@@ -17,7 +20,7 @@ from pathlib import Path
 # Characters that a line, a table or a page must not get from outside: control characters, and
 # those that change the direction of the text around them.
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = ("=", "+", "-", "@", "|", "%", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -25,10 +28,14 @@ class Refused(Exception):
     """Why a file does not count, in a few words."""
 
 
-def clean(text: object, limit: int = 80) -> str:
-    """One line of plain text, however long and strange it was."""
+def clean(text: object, limit: int = 80, lines: bool = False) -> str:
+    """Plain text, one line without `lines`, however long and strange it was."""
     plain = str(text).encode("utf-8", "replace").decode("utf-8")
-    plain = UNSEEN.sub("\N{REPLACEMENT CHARACTER}", plain)
+    if lines:
+        plain = plain.replace("\r\n", "\n").replace("\r", "\n")
+        plain = UNSEEN.sub(lambda m: m[0] if m[0] in "\t\n" else "", plain)
+    else:
+        plain = UNSEEN.sub("\N{REPLACEMENT CHARACTER}", plain)
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
@@ -84,24 +91,30 @@ def _no_constant(name):
     raise Refused(f"{name} is not a number")
 
 
-def cell(value: object) -> object:
+def cell(value: object, limit: int = 1000, lines: bool = False) -> object:
     """A value for a table that a spreadsheet program opens: text never becomes a formula."""
     if value is None or isinstance(value, (int, float)):
         return "" if value is None else value
-    text = str(value)
-    harmless = not text.lstrip(" ").startswith(FORMULA) or NUMBER.fullmatch(text)
-    return clean(text if harmless else "'" + text, 1000)
+    text = clean(value, limit, lines)
+    harmless = not text.lstrip(" ").startswith(FORMULA) or NUMBER.fullmatch(text) or text == "-"
+    return text if harmless else "'" + text
+
+
+def csv_text(rows: list[list], limit: int = 1000, lines: bool = False) -> str:
+    """Rows as the text of a CSV file."""
+    out = io.StringIO()
+    csv.writer(out).writerows([cell(value, limit, lines) for value in row] for row in rows)
+    return out.getvalue()
 
 
 def write_csv(path: Path, rows: list[list]) -> None:
     """With the mark at the front by which spreadsheet programs know UTF-8."""
-    with open(path, "w", encoding="utf-8-sig", newline="") as file:
-        csv.writer(file).writerows([cell(value) for value in row] for row in rows)
+    path.write_text(csv_text(rows), encoding="utf-8-sig", newline="")
 
 
-def text(value: object, limit: int = 1000) -> str:
+def text(value: object, limit: int = 1000, lines: bool = False) -> str:
     """Anything, as text of a page."""
-    return html.escape(clean(value, limit), quote=True)
+    return html.escape(clean(value, limit, lines), quote=True)
 
 
 def table(head: list[str], rows: list[list], caption: str = "") -> str:
@@ -150,6 +163,8 @@ caption {{ text-align: left; color: var(--soft); padding: .3rem 0; }}
 th, td {{ border-bottom: 1px solid var(--rule); padding: .3rem .8rem .3rem 0; text-align: left;
   vertical-align: top; }}
 th[scope=row] {{ font-weight: 400; }} td.n {{ font-variant-numeric: tabular-nums; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: .95rem; margin: .3rem 0 1rem;
+  border-left: 3px solid var(--rule); padding-left: .8rem; }}
 svg {{ display: block; height: auto; max-width: 100%; }}
 svg text {{ fill: var(--ink); font-size: 14px; }} svg rect {{ fill: var(--bar); }}
 svg .mark {{ fill: var(--mark); }} summary {{ color: var(--soft); cursor: pointer; }}
@@ -161,9 +176,13 @@ svg .mark {{ fill: var(--mark); }} summary {{ color: var(--soft); cursor: pointe
 """
 
 
-def write_page(path: Path, title: str, body: str) -> None:
+def page(title: str, body: str) -> str:
     """One file that needs nothing else and runs nothing; `body` is HTML made by this package."""
-    path.write_text(PAGE.format(title=text(title), body=body), encoding="utf-8")
+    return PAGE.format(title=text(title), body=body)
+
+
+def write_page(path: Path, title: str, body: str) -> None:
+    path.write_text(page(title, body), encoding="utf-8")
 
 
 def left_out(problems: list[str]) -> str:

@@ -4,66 +4,34 @@ All text that comes from a student is escaped; a table's cell never starts a for
 """
 
 import csv
-import html
 import io
 import re
 import shutil
 from pathlib import Path
 
-from . import batch
+from . import batch, plainfiles
 from .intake import Submission
-from .master import Fault, Master
+from .master import Fault, Master, Question
+from .plainfiles import text as shown
 
-# Characters that draw nothing, turn the direction of text around, or cannot be written at all.
-UNSEEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; } td, th { padding: .2rem .7rem; text-align: left; }
-tr { border-bottom: 1px solid #8886; } td.n { text-align: right; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; border-left: 3px solid #8888;
-  padding-left: .8rem; }
-"""
 BY_HAND = ["student", "question", "points", "comment"]
-
-
-def clean(text: str) -> str:
-    """Text of a student's that can stand in a page."""
-    return html.escape(UNSEEN.sub("", text))
-
-
-def cell(value: object) -> object:
-    """A value that no spreadsheet takes for a formula."""
-    if not isinstance(value, str):
-        return value
-    text = UNSEEN.sub(" ", value)
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else text
+LONGEST = 100_000  # characters of a text, or of a cell
+WEIGHT = re.compile(r" \(\d[^()]*points[^()]*\)$")  # behind the title of a question
 
 
 def typed(value: str | None) -> str:
-    """What stands in a cell that `cell` wrote."""
+    """What stands in a cell that `table` wrote."""
     text = value or ""
-    return text[1:] if text.startswith("'") and cell(text[1:]) == text else text
+    return text[1:] if text.startswith("'") and _cell(text[1:]) == text else text
+
+
+def _cell(value: str) -> object:
+    return plainfiles.cell(value, LONGEST, lines=True)
 
 
 def table(rows: list[list]) -> str:
-    """Rows as CSV."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([cell(v) for v in row] for row in rows)
-    return out.getvalue()
-
-
-def page(title: str, body: str) -> str:
-    """A page that loads nothing and runs nothing."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{clean(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    """Rows as CSV; a comment may have several lines."""
+    return plainfiles.csv_text(rows, LONGEST, lines=True)
 
 
 def write_all(
@@ -81,15 +49,17 @@ def write_all(
         Fault: if by_hand.csv, the gradebook or the worksheet cannot be used; says why.
     """
     hand, troubles = read_by_hand(work, out)
-    batch.write(out / "marks.csv", table(_marks(work, results, hand)))
-    batch.write(out / "parts.csv", table(_parts(results)))
-    batch.write(out / "by_hand.csv", table(_to_fill_in(results, hand)))
-    batch.write(out / "by_hand.html", page(f"{work.title}: to read", _prose(work, results)))
+    tables = {"marks": _marks(work, results, hand), "parts": _parts(results)}
+    tables["by_hand"] = _to_fill_in(results, hand)
+    for name, rows in tables.items():  # by the mark in front spreadsheet programs know UTF-8
+        batch.write(out / f"{name}.csv", "\ufeff" + table(rows))
+    body = _prose(work, results)
+    batch.write(out / "by_hand.html", plainfiles.page(f"{work.title}: to read", body))
     shutil.rmtree(out / "feedback", ignore_errors=True)
     for submission, result in results:
         name = batch.result_file(out, submission).with_suffix(".html").name
-        text = page(work.title, _feedback(work, submission, result, hand))
-        batch.write(out / "feedback" / name, text)
+        body = _feedback(work, submission, result, hand)
+        batch.write(out / "feedback" / name, plainfiles.page(work.title, body))
     totals = {id(s): total(work, r, hand.get(s.student, {})) for s, r in results}
     batch.write(out / "canvas.csv", table(_canvas(work, results, totals, gradebook, column)))
     batch.write(out / "moodle.csv", table(_moodle(work, results, totals, worksheet)))
@@ -98,12 +68,14 @@ def write_all(
         troubles.append(f"by_hand.csv: nothing of {student!r} is marked here; is the name right?")
     for submission in found:
         name = submission.path.name
+        if submission.student not in name:  # Moodle's folders hold files of one name
+            name = f"{submission.student}, {name}"
         if submission.problem:
             troubles.append(f"{name}: not marked: {submission.problem}")
         troubles += [f"{name}: {note}" for note in submission.notes]
     for submission, result in results:
         troubles += [f"{submission.student}: look at it: {line}" for line in result["look"]]
-    troubles = [" ".join(UNSEEN.sub(" ", line).split()) for line in troubles]  # names may hold \n
+    troubles = [plainfiles.clean(line, 1000) for line in troubles]  # names may hold \n
     batch.write(out / "look.txt", "".join(f"{line}\n" for line in troubles))
     return troubles
 
@@ -132,11 +104,11 @@ def _marks(work: Master, results: list, hand: dict) -> list[list]:
         own = hand.get(submission.student, {})
         points = by_question(work, result, own)
         left = ", ".join(name for name in names if points[name] is None)
-        shown = ["" if points[name] is None else points[name] for name in names]
+        given = ["" if points[name] is None else points[name] for name in names]
         late = "late" if submission.late else ""
         notes = "; ".join([*submission.notes, *result["notes"]])[:500]
         sums = [total(work, result, own), left, late, notes]
-        rows.append([submission.student, submission.number, *shown, *sums])
+        rows.append([submission.student, submission.number, *given, *sums])
     return rows
 
 
@@ -173,6 +145,7 @@ def read_by_hand(work: Master, out: Path) -> tuple[dict, list[str]]:
         points = None
         try:
             points = float(text.replace(",", ".")) if text else None
+            points = int(points) if points is not None and points.is_integer() else points
         except ValueError:
             troubles.append(f"by_hand.csv, line {number}: {text!r} is no number of points")
         if name not in most:
@@ -201,53 +174,69 @@ def _to_fill_in(results: list, hand: dict) -> list[list]:
 
 def _prose(work: Master, results: list) -> str:
     """Question by question, the rubric first, then all answers."""
-    parts = [f"<h1>{clean(work.title)}: to read</h1>"]
-    parts.append("<p>Write the points into by_hand.csv and run the marker again.</p>")
+    parts = ["<p>Write the points into by_hand.csv and run the same command again.</p>"]
+    parts.append("<p>Texts stand here as they were typed: tables and formulas as Markdown.</p>")
     for question in work.questions:
         if not question.manual:
             continue
-        parts.append(f"<h2>{clean(question.title)}</h2>")
+        parts.append(f"<h2>{shown(question.title)}</h2>")
         sample = [c.source for c in work.cells if c.role == "prose" and c.question == question.name]
         parts.append(f"<details open><summary>Rubric</summary>{_pre(sample)}</details>")
         for submission, result in results:
             text = [a["text"] for a in result["prose"] if a["question"] == question.name]
             empty = "" if any(text) else "<p><em>Nothing written.</em></p>"
-            parts.append(f"<h3>{clean(submission.student)}</h3>{empty or _pre(text)}")
+            parts.append(f"<h3>{shown(_who(submission))}</h3>{empty or _pre(text)}")
     return "\n".join(parts)
 
 
+def _who(submission: Submission) -> str:
+    """The student, and the number in the notebook (experiments start from it)."""
+    if submission.number == submission.student:
+        return submission.student
+    number = f"STUDENT_ID {submission.number}" if submission.number else "no STUDENT_ID"
+    return f"{submission.student} · {number}"
+
+
 def _pre(texts: list[str]) -> str:
-    return f"<pre>{clean(chr(10).join(texts))}</pre>"
+    return f"<pre>{shown(chr(10).join(texts), LONGEST, lines=True)}</pre>"
+
+
+def _title(question: Question) -> str:
+    return WEIGHT.sub("", question.title) or question.name
 
 
 def _feedback(work: Master, submission: Submission, result: dict, hand: dict) -> str:
     own = hand.get(submission.student, {})
     points = by_question(work, result, own)
     most = sum(question.points for question in work.questions)
-    parts = [f"<h1>{clean(work.title)}</h1>", f"<p>{clean(submission.student)}</p>"]
-    rows = "".join(
-        f"<tr><td>{clean(q.title or q.name)}</td>"
-        f'<td class="n">{"still to be read" if points[q.name] is None else f"{points[q.name]:g}"}'
-        f" of {q.points:g}</td></tr>"
+    rows = [
+        [_title(q), "not read yet" if points[q.name] is None else f"{points[q.name]:g}", q.points]
         for q in work.questions
-    )
-    parts.append(f"<table>{rows}<tr><th>Total</th>")
-    parts.append(f'<td class="n">{total(work, result, own):g} of {most:g}</td></tr></table>')
+    ]
+    word = "Total so far" if None in points.values() else "Total"
+    rows.append([word, f"{total(work, result, own):g}", most])
+    parts = [f"<p>{shown(_who(submission))}</p>"]
+    parts.append(plainfiles.table(["question", "your points", "of"], rows))
+    lost = [part for part in result["parts"] if part["got"] < part["points"]]
+    if lost:
+        text = "Your work was asked with fresh inputs: the numbers below are not those of the "
+        text += "checks in your notebook. If a line is unclear or seems wrong to you, ask."
+    else:
+        text = "Everything that the machine marks is right."
+    parts.append(f"<p>{text}</p>")
     if result["notes"]:
         parts.append(f"<h2>When your cells ran</h2>{_pre(result['notes'])}")
     for question in work.questions:
-        lost = [
-            p for p in result["parts"] if p["question"] == question.name and p["got"] < p["points"]
-        ]
+        here = [part for part in lost if part["question"] == question.name]
         comment = own.get(question.name, (None, "", ""))[1]
-        if lost or comment:
-            parts.append(f"<h2>{clean(question.title or question.name)}</h2>")
-        for part in lost:
+        if here or comment:
+            parts.append(f"<h2>{shown(_title(question))}</h2>")
+        for part in here:
             name = part["part"].replace("_", " ")
-            parts.append(f"<p>{clean(name)}: {part['got']:g} of {part['points']:g}</p>")
+            parts.append(f"<p>{shown(name)}: {part['got']:g} of {part['points']:g}</p>")
             parts.append(_pre([part["feedback"]]))
         if comment:
-            parts.append(f"<p>{clean(comment)}</p>")
+            parts.append(_pre([comment]))
     return "\n".join(parts)
 
 
@@ -275,12 +264,12 @@ def _canvas(work, results, totals, gradebook: Path | None, column: str) -> list[
     fits = [name for name in names if column and (name == column or name.startswith(f"{column} ("))]
     if column and not fits:
         raise Fault(f"{gradebook}: has no column {column!r}; it has {', '.join(names)[:300]}")
-    shown = [name for name in head if name in names]
-    rows = [[*shown, fits[0] if fits else work.title]]
+    kept = [name for name in head if name in names]
+    rows = [[*kept, fits[0] if fits else work.title]]
     for row in content:
         known = mine.get(row["ID"]) or numbers.get(row.get("SIS User ID") or "")
         if known:
-            rows.append([*(row[name] for name in shown), totals[id(known)]])
+            rows.append([*(row[name] for name in kept), totals[id(known)]])
     return rows
 
 

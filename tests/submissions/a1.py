@@ -700,4 +700,26 @@ for step in (0, 1):
 """
         },
     ),
+    (
+        "a branch that is wider inside, times a weight that starts at 0",
+        {
+            "q5": """
+class Extra(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.factor = nn.Parameter(torch.zeros(1))
+        self.up = nn.Conv2d(channels, 2 * channels, 3, padding=1)
+        self.down = nn.Conv2d(2 * channels, channels, 3, padding="same")
+
+    def forward(self, x):
+        return x + self.factor * self.down(self.up(x).relu())
+
+
+def deepen(net, place, channels):
+    parts = list(net.children())
+    parts.insert(place, Extra(channels))
+    return nn.Sequential(*parts)
+"""
+        },
+    ),
 ]

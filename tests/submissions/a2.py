@@ -817,4 +817,23 @@ odd_sizes["MACs of conv2"] = two.weight.numel() * odd_sizes["behind conv2"] ** 2
 """
         },
     ),
+    (
+        "a test that gives a tensor, and compares the largest gap with the largest value",
+        {
+            "q4": """
+def start_as_identity(block):
+    last = getattr(block, "bn3", block.bn2)
+    last.weight.data *= 0
+    last.bias.data *= 0
+
+
+def starts_as_identity(block, channels):
+    twin, gaps = copy.deepcopy(block), []
+    for mode in (True, False):
+        x = torch.rand(4, channels, 7, 5) * 3
+        gaps.append((twin.train(mode)(x.clone()) - x).abs().max() / x.max())
+    return max(gaps) < 1e-4
+"""
+        },
+    ),
 ]
