@@ -44,7 +44,7 @@ class Refused(Exception):
 class Limits:
     """For one submission: seconds, MiB, number of processes and threads."""
 
-    wall: float = 120
+    wall: float = 240
     cpu: int = 90
     memory: int = 3072
     processes: int = 48
