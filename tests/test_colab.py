@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "book").glob("[0-9]*.ipynb"))
+HANDED_OUT = sorted((ROOT / "book" / "assignments").glob("a[0-9]*.ipynb"))
 NOT_IN_COLAB = ("resnet_lib", "__editable__", "torchsummary", "jupyter_book", "sphinx", "myst")
 
 RUN = """
@@ -79,8 +80,8 @@ def test_the_environment_has_torch_but_not_us(place):
     assert run.stdout.strip() == "None", run.stderr
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem[:2])
-def test_a_chapter_runs_to_its_end(place, notebook):
+@pytest.mark.parametrize("notebook", [*NOTEBOOKS, *HANDED_OUT], ids=lambda p: p.stem[:2])
+def test_a_notebook_runs_to_its_end(place, notebook):
     folder, python, env, _ = place
     content = folder / "content" / notebook.stem
     content.mkdir(parents=True)
