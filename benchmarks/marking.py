@@ -80,6 +80,7 @@ def main() -> None:
     args = parser.parse_args()
     work = master.find(args.assignment)
     engine = sandbox.choose()
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as place:
         folder, out = Path(place, "in"), Path(place, "out")
         write_class(work, folder, args.size)
@@ -107,7 +108,8 @@ def main() -> None:
         "MiB in all, most": peak.value,
         "engine": engine,
         "on": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}, "
-        f"torch {torch.__version__}, {time.strftime('%Y-%m-%d')}",
+        f"torch {torch.__version__}",
+        "": f"{time.strftime('%Y-%m-%d')}, system load {load:.1f} before it began",
     }
     lines = "".join(f"{name:36} {value}\n" for name, value in measured.items())
     print(lines, end="")
