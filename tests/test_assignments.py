@@ -27,8 +27,8 @@ WRONG = [(name, *entry) for name in NAMES for entry in CORPUS[name]["WRONG"]]
 
 
 def quick(name: str, number: int) -> bool:
-    """Twenty of each assignment, evenly spread; `make test-long` marks the others."""
-    step = max(1, len(CORPUS[name]["WRONG"]) // 20)
+    """Some of each assignment, evenly spread; `make test-long` marks the others."""
+    step = max(1, len(CORPUS[name]["WRONG"]) // 12)
     return number % step == 0
 
 
@@ -46,7 +46,7 @@ each = pytest.mark.parametrize("name", NAMES)
 def test_there_are_five_and_enough_submissions():
     assert NAMES == ["a1", "a2", "a3", "a4", "a5"]
     assert len(WRONG) >= 300
-    assert sum(not param.marks for param in MARKED) >= 100
+    assert sum(not param.marks for param in MARKED) >= 60
     assert len(UNUSUAL) >= 10
 
 
@@ -102,7 +102,7 @@ def test_a_course_can_have_a_copy_of_its_own(name):
     assert len(drawn) >= 35
 
 
-@pytest.mark.parametrize("secret", ["", *(f"the secret of course number {n}" for n in range(4))])
+@pytest.mark.parametrize("secret", ["", *(f"the secret of course number {n}" for n in range(2))])
 @each
 def test_the_solution_gets_all_marks(name, secret):
     work = WORK[name]
