@@ -5,6 +5,8 @@ import os
 import secrets
 from pathlib import Path
 
+from .checkpoint import write_atomic
+
 FILE = "predictions.json"
 FORMAT = "resnet_lib predictions 1"
 WANTED = "a number, a short text in quotes, or a list of these"
@@ -54,7 +56,7 @@ def _keep(chapter, guess, path):
         else:  # as at first (again)
             entry["later"].pop(question, None)
     if json.dumps(book) != before:
-        _write(path, book)
+        write_atomic(path, json.dumps(book, indent=1, ensure_ascii=False).encode())
     said = f"kept in {FILE}: {len(kept)} of {len(guess)} guesses"
     changed = sum(question in entry["later"] for question in kept)
     said += f"; {changed} changed, the first one stays too" if changed else ""
@@ -75,15 +77,3 @@ def _read(path):
     except Exception:
         raise ValueError("the file of this name is damaged or another's; rename it") from None
     return book
-
-
-def _write(path, book):
-    beside = path.with_name(f".{FILE}.{os.getpid()}")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            json.dump(book, file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -196,13 +196,11 @@ def run_all(work: master.Master, stubs: bool) -> str:
         notebook = json.loads(text)
     else:
         notebook = json.loads(work.path.read_text(encoding="utf-8"))
-    testing = False
+    tests = master.hidden(notebook)
     for raw in notebook["cells"]:
         text = master.source(raw)
-        if raw["cell_type"] == "raw":
-            testing = text.startswith("# BEGIN TESTS")
         skipped = "experiment" in raw["metadata"].get("tags", []) or "lab.start(" in text
-        if raw["cell_type"] != "code" or testing or skipped:
+        if raw["cell_type"] != "code" or raw["id"] in tests or skipped:
             continue
         tree = ast.parse(text)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None

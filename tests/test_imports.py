@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "checkpoint": set(),
     "records": set(),
     "plots": set(),
-    "guesses": set(),
+    "guesses": {"checkpoint"},
     "lab": {"guesses"},
     "blocks": set(),
     "models": {"blocks"},

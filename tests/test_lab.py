@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
     def refuse(*_args, **_kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(guesses, "open", refuse, raising=False)
+    monkeypatch.setattr("resnet_lib.checkpoint.open", refuse, raising=False)
     lab.Here(torch.device("cpu"), "a test", "quick", "fp32", "05").keep({"a": 3})
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and "(Permission denied): nothing kept" in said

@@ -23,6 +23,23 @@ PAGES = book.pages()
 DOCUMENTS = book.documents()
 
 
+def shown(views, names=PAGES):
+    """Run a test once for each page in each of these views.
+
+    Opening a page costs more than most tests of it, so the fixture is the module's: pytest then
+    puts the tests of one page together, and they share it, opened once. It groups by the place in
+    the list: a shorter list has to be a beginning of the longest, all pages in light first.
+    """
+    pairs = [(view, name) for view in views for name in names]
+    ids = [f"{view}-{name.removesuffix('.html')}" for view, name in pairs]
+    return pytest.mark.parametrize("visit", pairs, indirect=True, ids=ids, scope="module")
+
+
+everywhere = shown(VIEWS)
+in_light = shown(["light"])
+documents_in_light = shown(["light"], [f"{document}.html" for document in DOCUMENTS])
+
+
 def _unavailable() -> str | None:
     if not (book.HTML / "index.html").exists():
         return "the book is not built: make book"
@@ -66,6 +83,8 @@ class Visit:
         self.abroad: list[str] = []
         self.errors: list[str] = []
         self.host = ""
+        self.view = view
+        self.name = ""
         self.context.route("**/*", self._route)
         self.page = self.context.new_page()
         self.page.on("console", self._console)
@@ -93,17 +112,26 @@ class Visit:
         self.host = f"{parts.scheme}://{parts.netloc}"
         self.abroad.clear()
         self.errors.clear()
+        self.name = name
         self.page.goto(f"{base}/{name}")
         book.settle(self.page)
         return self.page
 
 
-@pytest.fixture(scope="module", params=list(VIEWS))
-def view(request, browser):
-    visit = Visit(browser, request.param)
-    visit.name = request.param
-    yield visit
-    visit.context.close()
+@pytest.fixture(scope="module")
+def visits(browser):
+    visits = {view: Visit(browser, view) for view in VIEWS}
+    yield visits
+    for visit in visits.values():
+        visit.context.close()
+
+
+@pytest.fixture(scope="module")
+def visit(request, visits, address):
+    """A page in a view, opened: see `shown`. A test leaves it as it was, or stands at the end."""
+    view, name = request.param
+    visits[view].open(address, name)
+    return visits[view]
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +163,12 @@ def test_every_page_of_the_contents_was_built():
     assert not {name for name in built if not name.startswith(("_static", "_sources"))} - known
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_quiet_and_at_home(light, address, name):
+@everywhere
+def test_quiet_and_at_home(visit):
     """No request leaves the host, nothing is missing, no error in the console, formulas set."""
-    page = light.open(address, name)
-    assert light.abroad == []
-    assert light.errors == []
-    facts = page.evaluate(
+    assert visit.abroad == []
+    assert visit.errors == []
+    facts = visit.page.evaluate(
         """() => ({
             lang: document.documentElement.lang,
             title: document.title,
@@ -157,19 +184,10 @@ def test_quiet_and_at_home(light, address, name):
     assert not facts["thebe"]
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_opened_as_a_file(light, name):
-    page = light.open(book.HTML.as_uri(), name)
-    assert light.abroad == []
-    assert light.errors == []
-    if name.startswith("book/") and "$" in _markdown(name.removesuffix(".html")):
-        assert page.locator("mjx-container").count() > 0
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_formulas_are_set(light, address, document):
-    page = light.open(address, f"{document}.html")
-    source = _markdown(document)
+@documents_in_light
+def test_formulas_are_set(visit):
+    page = visit.page
+    source = _markdown(visit.name.removesuffix(".html"))
     wanted = len(
         re.findall(r"\$\$.+?\$\$|(?<![\\$])\$[^$\s](?:[^$\n]*[^$\s])?\$", source, flags=re.S)
     )
@@ -192,10 +210,9 @@ def test_formulas_are_set(light, address, document):
     assert broken == 0
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_every_picture_is_there_and_described(light, address, name):
-    page = light.open(address, name)
-    bad = page.evaluate(
+@in_light
+def test_every_picture_is_there_and_described(visit):
+    bad = visit.page.evaluate(
         r"""() => {
             const bad = [];
             const path = /[\\/]\S*\.\w{2,4}$|^\S+\.(png|svg|jpe?g|gif|webp)$|^_build|^\.\.?\//i;
@@ -223,16 +240,115 @@ def test_every_picture_is_there_and_described(light, address, name):
     assert bad == []
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_serious_for_axe(view, address, name):
+@in_light
+def test_no_line_of_code_or_output_is_cut_on_a_desktop(visit):
+    """The folded setup cell is the exception."""
+    cut = visit.page.evaluate(
+        """() => [...document.querySelectorAll("div.cell:not(.tag_hide-input) pre")]
+            .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1)
+            .map(e => [e.scrollWidth - e.clientWidth, e.textContent.split("\\n").reduce(
+                (a, b) => a.length >= b.length ? a : b).slice(0, 110)])"""
+    )
+    assert cut == []
+
+
+@everywhere
+def test_one_search_box(visit):
+    """One way to search is visible: a field or a button, not two of them."""
+    seen = visit.page.evaluate(
+        """() => [...document.querySelectorAll(
+                ".search-button, .search-button-field, .search-button__button, " +
+                "form.bd-search, input[type=search]")]
+            .filter(e => e.checkVisibility({ visibilityProperty: true }))
+            .filter(e => { const r = e.getBoundingClientRect();
+                           return r.width > 0 && r.right > 0 && r.left < innerWidth; })
+            .filter((e, i, all) => !all.some(o => o !== e && o.contains(e)))
+            .map(e => e.outerHTML.slice(0, 120))"""
+    )
+    projector = "/sessions/" in visit.name and visit.view != "phone"  # no sidebar there
+    assert len(seen) == (0 if projector else 1), seen
+
+
+@everywhere
+def test_figures_are_left_alone(visit):
+    """The theme neither inverts nor tints a picture, in the dark above all."""
+    looks = visit.page.evaluate(
+        """() => [...document.querySelectorAll(
+                ".bd-article img, .rl-figure, .rl-figure *, " +
+                ".cell_output, .cell_output .text_html")]
+            .filter(e => !e.closest("button"))
+            .map(e => [e.tagName, getComputedStyle(e)])
+            .map(([tag, style]) => [tag, style.filter, style.backgroundColor])"""
+    )
+    assert [look for look in looks if look[1] != "none"] == []
+    clear = ("rgba(0, 0, 0, 0)", "transparent")
+    assert [
+        look for look in looks if look[0] in ("FIGURE", "svg", "IMG") and look[2] not in clear
+    ] == []
+    colours = visit.page.evaluate(
+        """() => { const c = getComputedStyle(document.documentElement);
+                   return [0, 1, 2, 3, 4, 5].map(i => c.getPropertyValue(`--rl-c${i}`)); }"""
+    )
+    assert len(set(colours)) == 6 and all(colours)
+
+
+def notebooks_of_this_tree() -> set[str]:
+    """What git has, or will have; without git (an unpacked zip) what there is."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", "*.ipynb"]
+    if shutil.which("git") and (book.ROOT / ".git").exists():
+        done = subprocess.run(command, cwd=book.ROOT, capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+    return {path.relative_to(book.ROOT).as_posix() for path in book.ROOT.glob("book/**/*.ipynb")}
+
+
+@documents_in_light
+def test_colab_links_open_tracked_notebooks(visit):
+    home = stamp.read_home(book.ROOT)
+    tracked = notebooks_of_this_tree()
+    start = f"https://colab.research.google.com/github/{home.path}/blob/{home.branch}/"
+    links = visit.page.evaluate(
+        "() => [...document.querySelectorAll('a[href*=\"colab.research\"]')].map(a => a.href)"
+    )
+    if book.source(visit.name.removesuffix(".html")).suffix == ".ipynb":
+        assert links
+    for link in links:
+        assert link.startswith(start), link
+        assert link.removeprefix(start) in tracked, link
+
+
+@documents_in_light
+def test_links_inside_the_book_lead_somewhere(visit):
+    """Every link to another page of the book, and every anchor, exists."""
+    links = visit.page.evaluate(
+        """() => [...document.querySelectorAll("main a[href]")]
+            .map(a => a.href).filter(href => href.startsWith(location.origin))"""
+    )
+    dead = []
+    for link in sorted(set(links)):
+        parts = urlsplit(link)
+        target = book.HTML / parts.path.lstrip("/")
+        if not target.exists():
+            dead.append(link)
+        elif parts.fragment and target.suffix == ".html":
+            text = target.read_text(encoding="utf-8")
+            if f'id="{parts.fragment}"' not in text and parts.fragment != "main-content":
+                dead.append(link)
+    assert dead == []
+
+
+# The last two open every hint and solution, and leave them open.
+
+
+@everywhere
+def test_nothing_serious_for_axe(visit):
     """axe-core in light, in dark and on a phone, with every hint and solution open."""
     from axe_playwright_python.sync_playwright import Axe
 
-    page = view.open(address, name)
+    page = visit.page
     page.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
     book.settle(page)
     assert page.evaluate("() => document.documentElement.dataset.theme") == (
-        "dark" if view.name == "dark" else "light"
+        "dark" if visit.view == "dark" else "light"
     )
     result = Axe().run(page, options={"resultTypes": ["violations"]})
     serious = [
@@ -244,9 +360,9 @@ def test_nothing_serious_for_axe(view, address, name):
     assert serious == []
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_no_page_is_wider_than_the_window(view, address, name):
-    page = view.open(address, name)
+@everywhere
+def test_no_page_is_wider_than_the_window(visit):
+    page = visit.page
     page.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
     wide = page.evaluate(
         """() => {
@@ -271,34 +387,12 @@ def test_no_page_is_wider_than_the_window(view, address, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_no_line_of_code_or_output_is_cut_on_a_desktop(light, address, name):
-    """The folded setup cell is the exception."""
-    page = light.open(address, name)
-    cut = page.evaluate(
-        """() => [...document.querySelectorAll("div.cell:not(.tag_hide-input) pre")]
-            .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1)
-            .map(e => [e.scrollWidth - e.clientWidth, e.textContent.split("\\n").reduce(
-                (a, b) => a.length >= b.length ? a : b).slice(0, 110)])"""
-    )
-    assert cut == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_one_search_box(view, address, name):
-    """One way to search is visible: a field or a button, not two of them."""
-    page = view.open(address, name)
-    seen = page.evaluate(
-        """() => [...document.querySelectorAll(
-                ".search-button, .search-button-field, .search-button__button, " +
-                "form.bd-search, input[type=search]")]
-            .filter(e => e.checkVisibility({ visibilityProperty: true }))
-            .filter(e => { const r = e.getBoundingClientRect();
-                           return r.width > 0 && r.right > 0 && r.left < innerWidth; })
-            .filter((e, i, all) => !all.some(o => o !== e && o.contains(e)))
-            .map(e => e.outerHTML.slice(0, 120))"""
-    )
-    projector = "/sessions/" in name and page.viewport_size["width"] >= 992  # no sidebar there
-    assert len(seen) == (0 if projector else 1), seen
+def test_opened_as_a_file(light, name):
+    page = light.open(book.HTML.as_uri(), name)
+    assert light.abroad == []
+    assert light.errors == []
+    if name.startswith("book/") and "$" in _markdown(name.removesuffix(".html")):
+        assert page.locator("mjx-container").count() > 0
 
 
 def test_search_finds(light, address):
@@ -317,76 +411,3 @@ def test_search_box_leads_to_hits(light, address):
     page.wait_for_url("**/search.html?q=ResNet*")
     page.wait_for_selector("#search-results li", timeout=10_000)
     assert light.errors == []
-
-
-def notebooks_of_this_tree() -> set[str]:
-    """What git has, or will have; without git (an unpacked zip) what there is."""
-    command = ["git", "ls-files", "-co", "--exclude-standard", "*.ipynb"]
-    if shutil.which("git") and (book.ROOT / ".git").exists():
-        done = subprocess.run(command, cwd=book.ROOT, capture_output=True, text=True, check=True)
-        return set(done.stdout.split())
-    return {path.relative_to(book.ROOT).as_posix() for path in book.ROOT.glob("book/**/*.ipynb")}
-
-
-def test_colab_links_open_tracked_notebooks(light, address):
-    home = stamp.read_home(book.ROOT)
-    tracked = notebooks_of_this_tree()
-    start = f"https://colab.research.google.com/github/{home.path}/blob/{home.branch}/"
-    for document in DOCUMENTS:
-        page = light.open(address, f"{document}.html")
-        links = page.evaluate(
-            "() => [...document.querySelectorAll('a[href*=\"colab.research\"]')].map(a => a.href)"
-        )
-        if book.source(document).suffix == ".ipynb":
-            assert links, f"{document} has no Colab link"
-        for link in links:
-            assert link.startswith(start), link
-            assert link.removeprefix(start) in tracked, link
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_figures_are_left_alone_in_the_dark(browser, address, document):
-    visit = Visit(browser, "dark")
-    try:
-        page = visit.open(address, f"{document}.html")
-        looks = page.evaluate(
-            """() => [...document.querySelectorAll(
-                    ".bd-article img, .rl-figure, .rl-figure *, " +
-                    ".cell_output, .cell_output .text_html")]
-                .filter(e => !e.closest("button"))
-                .map(e => [e.tagName, getComputedStyle(e)])
-                .map(([tag, style]) => [tag, style.filter, style.backgroundColor])"""
-        )
-        assert [look for look in looks if look[1] != "none"] == []
-        clear = ("rgba(0, 0, 0, 0)", "transparent")
-        assert [
-            look for look in looks if look[0] in ("FIGURE", "svg", "IMG") and look[2] not in clear
-        ] == []
-        colours = page.evaluate(
-            """() => { const c = getComputedStyle(document.documentElement);
-                       return [0, 1, 2, 3, 4, 5].map(i => c.getPropertyValue(`--rl-c${i}`)); }"""
-        )
-        assert len(set(colours)) == 6 and all(colours)
-    finally:
-        visit.context.close()
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_inside_the_book_lead_somewhere(light, address, document):
-    """Every link to another page of the book, and every anchor, exists."""
-    page = light.open(address, f"{document}.html")
-    links = page.evaluate(
-        """() => [...document.querySelectorAll("main a[href]")]
-            .map(a => a.href).filter(href => href.startsWith(location.origin))"""
-    )
-    dead = []
-    for link in sorted(set(links)):
-        parts = urlsplit(link)
-        target = book.HTML / parts.path.lstrip("/")
-        if not target.exists():
-            dead.append(link)
-        elif parts.fragment and target.suffix == ".html":
-            text = target.read_text(encoding="utf-8")
-            if f'id="{parts.fragment}"' not in text and parts.fragment != "main-content":
-                dead.append(link)
-    assert dead == []

@@ -16,7 +16,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+
+import resnet_lib
+from resnet_lib.checkpoint import write_atomic
 
 from . import intake, mark, master, sandbox
 from .intake import Submission
@@ -38,10 +42,11 @@ class Job:
 
 
 def version(work: master.Master, secret: str) -> str:
-    """Changes when anything that decides a mark changes."""
+    """Changes when anything that decides a mark changes: the marker, the checks, the master."""
     digest = hashlib.sha256(work.path.read_bytes() + secret.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for folder in (Path(__file__).parent, Path(resnet_lib.__file__).parent):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -62,16 +67,7 @@ def read_result(path: Path) -> dict | None:
 
 def write(path: Path, text: str) -> None:
     """All of it or nothing: a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)  # it is there only when the disk is full
+    write_atomic(path, text.encode())
 
 
 @contextmanager
@@ -159,6 +155,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 
 _slot = 0
+_master = lru_cache(maxsize=1)(master.read)  # a worker marks one assignment, many times
 
 
 def _begin(slots, parent: int) -> None:
@@ -178,11 +175,11 @@ def _begin(slots, parent: int) -> None:
 def _one(job: Job) -> str:
     """Mark one submission in this worker and keep the result; "" or what went wrong."""
     try:
-        work = master.read(job.assignment)
+        work = _master(job.assignment)
         notebook, problem, data = intake.opened(job.path)
         if notebook is None or hashlib.sha256(data).hexdigest() != job.sha256:
             return f"changed while it was marked: {problem or 'run the marker again'}"
-        student = f"{job.student}/{job.sha256}"  # handed in again: other inputs
+        student = mark.attempt(job.student, job.sha256)
         result = mark.mark(work, notebook, student, job.engine, job.secret, job.limits, _slot)
         kept = {"student": job.student, "sha256": job.sha256, "version": job.version, **result}
         write(job.target, json.dumps(kept, indent=1))

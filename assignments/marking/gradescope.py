@@ -78,7 +78,7 @@ def _marked(work: master.Master, folder: Path, secret: str) -> dict:
         engine = sandbox.choose("user")
     submission = fine[0]
     notebook, _, _ = intake.opened(submission.path)
-    student = f"{submission.student}/{submission.sha256}"
+    student = mark.attempt(submission.student, submission.sha256)
     result = mark.mark(work, notebook, student, engine, secret)
     tests = [
         {

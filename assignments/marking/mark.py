@@ -166,6 +166,11 @@ def mark(
     }
 
 
+def attempt(student: str, sha256: str) -> str:
+    """Who asks for a mark, with which file: handed in again, other work meets other inputs."""
+    return f"{student}/{sha256}"
+
+
 def judged(part: Part, run, cases: list[tuple], values: dict) -> tuple[Report, str]:
     """The report on one part, and what went wrong in our own check ("" normally)."""
     try:

@@ -146,6 +146,17 @@ def read(path: Path) -> Master:
     return Master(short, path, title, cells, questions, choices, parameters)
 
 
+def hidden(notebook: dict) -> set[str]:
+    """The ids of the cells between BEGIN TESTS and END TESTS."""
+    found, testing = set(), False
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "raw":
+            testing = source(cell).startswith("# BEGIN TESTS")
+        elif testing:
+            found.add(cell["id"])
+    return found
+
+
 def source(cell: dict) -> str:
     return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
 
