@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision  # noqa: F401
 import toy
 
 from assignments.marking import (
@@ -100,6 +101,7 @@ def test_the_same_work_gets_the_same_inputs_and_new_work_others(work, monkeypatc
     ],
 )
 def test_what_is_wrong_is_said(work, answer, words):
+    assert "torchvision" in sys.modules  # imported before the fork, it is not there all the same
     result = marked(work, answer + "\n")
     assert got(result)["product"] == 0
     assert words in result["parts"][0]["feedback"]

@@ -362,6 +362,8 @@ STAND_INS = (
             if name.split(".")[0] in ABSENT:
                 raise ModuleNotFoundError(f"{name} is not there when work is marked")
 
+    for _name in [name for name in sys.modules if name.split(".")[0] in ABSENT]:
+        del sys.modules[_name]  # imported before the fork, where there is no sandbox
     for _name in ("resnet_lib", "resnet_lib.checks", "resnet_lib.plots", "resnet_lib.lab"):
         sys.modules[_name] = _Nothing(_name)
     sys.meta_path.insert(0, _Absent())
