@@ -21,7 +21,7 @@ test: $(VENV)/.dev book  ## build, then check and test everything quick; ARGS="-
 	@$(PY) tools/gate.py
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m pytest -n 2 -m "not long" $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 
 test-long: $(VENV)/.dev book  ## the tests that take longer; ARGS="-k name" selects
 	@$(PY) -m pytest -m long $(ARGS)

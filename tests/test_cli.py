@@ -28,6 +28,7 @@ from resnet_lib.cli.arguments import parse_options, pick_device
 from resnet_lib.cli.training import RECIPE_HELP, WRITTEN
 from resnet_lib.recipe import Recipe
 
+pytestmark = pytest.mark.xdist_group("cli")  # what they share is trained once
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["disc", "plus", "ring"]
 SMALL = ["--option", "widths=[8,16,16]", "--device", "cpu", "--threads", "1"]

@@ -22,6 +22,7 @@ from test_imports import GRAPH, MODULES
 from resnet_lib import blocks, cli, create, recipe, records, train
 from resnet_lib.runs import experiments, fingerprint, manifest, state, table, verify, work, workers
 
+pytestmark = pytest.mark.xdist_group("runs")  # what they share is trained once
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "runs" / "manifest.toml"
 HEAD = """

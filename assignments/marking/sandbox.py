@@ -5,6 +5,7 @@ else bubblewrap's namespaces, else nothing: `choose` refuses, unless it is told 
 trusted. "user" is for a machine that is a container already, as Gradescope's: a user of its own.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,9 @@ import psutil
 HERE = Path(__file__).resolve().parent
 SHIPPED = ("driver.py", "observe.py")
 IMAGE = "resnet-marking"
-FIRST_USER = 61_000  # one user id for each slot, so that one slot's processes are counted alone
+FIRST_USER = 61_000  # one user id for each run at a time, so that its processes are counted alone
+# A file for each of them that is in use; in root's own folder, where there is one.
+LOCKS = Path("/run" if os.access("/run", os.W_OK) else tempfile.gettempdir(), "resnet-marking")
 # What would answer for the student. Masked in the sandbox; the image does not have them at all.
 MASKED = ("torchvision", "resnet_lib", "timm", "keras", "captum", "transformers", "torchsummary")
 ENVIRONMENT = {
@@ -123,13 +127,31 @@ def _silent(*command: str) -> int:
         return 1
 
 
-def command(engine: str, limits: Limits, slot: int, name: str, folder: str) -> list[str]:
+@contextmanager
+def nobody(slot: int):
+    """The id of a user without rights that no other run on this machine has, other markers' too."""
+    if os.geteuid():
+        yield FIRST_USER  # who is not root stays who they are
+        return
+    LOCKS.mkdir(mode=0o700, exist_ok=True)
+    for user in range(FIRST_USER + slot, FIRST_USER + slot + 1000):
+        with open(LOCKS / str(user), "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            yield user
+            return
+    raise Refused("a thousand submissions are being marked on this machine: wait for them")
+
+
+def command(engine: str, limits: Limits, slot: int, name: str, folder: str, user: int) -> list[str]:
     """The command line that runs the driver. `name` is a container's, `folder` the user's own."""
     if engine in ("docker", "podman"):
         return _in_container(engine, limits, name)
     if engine == "trusted":
         return [sys.executable, "-I", str(HERE / "driver.py")]
-    inner = [*_limited(limits, slot), *_dropped(slot), sys.executable, "-I"]
+    inner = [*_limited(limits, slot), *_dropped(user), sys.executable, "-I"]
     if engine == "user":
         alone = [] if _silent("unshare", "--net", "true") else ["unshare", "--net"]
         return [*alone, *inner, f"{folder}/driver.py"]
@@ -176,11 +198,10 @@ def _limited(limits: Limits, slot: int) -> list[str]:
     ]
 
 
-def _dropped(slot: int) -> list[str]:
+def _dropped(user: int) -> list[str]:
     """Become a user without any rights. Who is not root has none to give up but new ones."""
     if os.geteuid():
         return ["setpriv", "--no-new-privs"]
-    user = FIRST_USER + slot
     ids = [f"--reuid={user}", f"--regid={user}", "--clear-groups"]
     return ["setpriv", *ids, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
 
@@ -242,10 +263,11 @@ def run(engine: str, program: bytes, limits: Limits, slot: int = 0) -> Outcome:
     if engine == "forked":
         return _forked(program, limits)
     name = f"marking-{uuid.uuid4().hex[:12]}"
-    with tempfile.TemporaryDirectory(prefix="marking-") as folder:
+    with tempfile.TemporaryDirectory(prefix="marking-") as folder, nobody(slot) as user:
         if engine == "user":
-            _furnish(folder, slot)
-        words = command(engine, limits, slot, name, folder)
+            _end_all_of(user)  # of a marker that was killed
+            _furnish(folder, user)
+        words = command(engine, limits, slot, name, folder, user)
         start = time.monotonic()
         environment = None if engine in ("docker", "podman") else ENVIRONMENT
         process = subprocess.Popen(
@@ -262,7 +284,7 @@ def run(engine: str, program: bytes, limits: Limits, slot: int = 0) -> Outcome:
         if engine in ("docker", "podman") and watched.stopped:
             _silent(engine, "kill", name)
         if engine == "user":
-            _end_all_of(FIRST_USER + slot)
+            _end_all_of(user)
     return Outcome(
         watched.output, watched.stopped, round(time.monotonic() - start, 2), watched.memory
     )
@@ -291,10 +313,10 @@ def _forked(program: bytes, limits: Limits) -> Outcome:
         return Outcome(said.read(), "", round(time.monotonic() - start, 2), 0)
 
 
-def _furnish(folder: str, slot: int) -> None:
+def _furnish(folder: str, user: int) -> None:
     for file in SHIPPED:
         shutil.copy(HERE / file, folder)
-    os.chown(folder, FIRST_USER + slot, FIRST_USER + slot)
+    os.chown(folder, user, user)
 
 
 def _end_all_of(user: int) -> None:
