@@ -144,7 +144,7 @@ def main():
 
     torch.set_num_threads(1)
     if any(".optim" in source for _, source, *_ in program["probes"]):
-        import torch._dynamo  # noqa: F401  # 2 s at the first optimizer: here, not in each probe
+        import torch._dynamo  # 2 s at the first optimizer: here, not in each probe
     tell("begin")
     answers = {"__name__": "__main__", "display": lambda *a, **k: None, "get_ipython": lambda: None}
     signal.signal(signal.SIGALRM, _late)
