@@ -325,7 +325,7 @@ def table(path: Path) -> list[dict]:
 
 def run_class(work, folder: Path, out: Path, **options):
     found = intake.collect(folder, work, unpacked=out / "unpacked")
-    results = batch.run(work, found, out, "trusted", say=lambda *_: None, **options)
+    results = batch.run(work, found, out, "forked", say=lambda *_: None, **options)
     return found, results, reports.write_all(work, found, results, out)
 
 
