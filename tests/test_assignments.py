@@ -169,6 +169,21 @@ def test_what_is_published_gives_nothing_away_and_earns_nothing(name):
 
 
 @each
+def test_a_folded_cell_says_which_check_is_in_it(name):
+    cells = json.loads((release.PUBLISHED / WORK[name].path.name).read_text())["cells"]
+    question, labels = "", []
+    for cell in cells:
+        text = master.source(cell)
+        if text.startswith("## Question "):
+            question = text.split()[2]
+        if "hide-input" in cell["metadata"].get("tags", []) and "lab.start(" not in text:
+            label = cell["metadata"]["mystnb"]["code_prompt_show"]
+            assert label.startswith(f"The check of question {question}" if question else "Helpers")
+            labels.append(label)
+    assert labels and len(labels) == len(set(labels))
+
+
+@each
 def test_constant_answers_earn_nothing(name):
     """Whoever returns the same for everything has understood nothing."""
     work = WORK[name]

@@ -141,11 +141,29 @@ def tidied(notebook: dict, work: master.Master) -> dict:
         cell["metadata"] = {**kept, **({"tags": tags} if tags else {})}
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
+    _label_folded(notebook["cells"])
     notebook["metadata"] = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
     return notebook
+
+
+def _label_folded(cells: list[dict]) -> None:
+    """What the page writes on a folded cell: which question's check is in it."""
+    place, folded = "", {}
+    for cell in cells:
+        found = re.match(r"## Question (\d+)", master.source(cell))
+        if found:
+            place = f"The check of question {found[1]}"
+        elif "hide-input" in cell["metadata"].get("tags", []) and "lab.start(" not in "".join(
+            cell["source"]
+        ):
+            folded.setdefault(place or "Helpers of the checks", []).append(cell)
+    for label, group in folded.items():
+        for number, cell in enumerate(group, start=1):
+            part = f", part {number} of {len(group)}" if len(group) > 1 else ""
+            cell["metadata"].setdefault("mystnb", {"code_prompt_show": label + part})
 
 
 def _write(path: Path, notebook: dict) -> None:
