@@ -784,6 +784,10 @@ def test_a_function_may_answer_in_another_precision():
     assert "3 times what it should be" in text
     text = repr(checks.function("f", lambda: torch.ones(2, 2), lambda: torch.ones(2), [()]))
     assert "shape (2, 2), not (2,)" in text and "matrix product" in text
+    text = repr(
+        checks.function("f", lambda: torch.ones(2, 2), lambda: torch.ones(2, 2, 1, 1), [()])
+    )
+    assert "shape (2, 2), not (2, 2, 1, 1)" in text and "matrix product" not in text
     text = repr(checks.function("f", lambda x: 1, lambda x: 2, [(torch.ones(9, 9),)]))
     assert "with arguments (a tensor of shape (9, 9))" in text
 

@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -730,6 +731,79 @@ def test_a_page_says_what_a_student_and_a_reader_need(work, tmp_path):
     assert '"one\nand <two>"' in (out / "by_hand.csv").read_bytes().decode("utf-8-sig")
 
 
+def test_a_number_inside_gives_nobody_a_second_row_in_canvas(work, tmp_path):
+    """An SIS number typed into another's notebook: who handed in nothing gets no mark."""
+    toy.hand_in(tmp_path / "in" / "fischer_6_901_a9_toy.ipynb", mark.solved(work), "s106")
+    toy.hand_in(tmp_path / "in" / "s107.ipynb", mark.solved(work), "s107")
+    found, results, _ = run_class(work, tmp_path / "in", tmp_path / "out")
+    book = tmp_path / "gradebook.csv"
+    rows = ["Fischer,6,s999", "Gone,7,s106", "Own,8,s107"]
+    book.write_text("Student,ID,SIS User ID\n" + "\n".join(rows) + "\n")
+    reports.write_all(work, found, results, tmp_path / "out", book)
+    filled = [row["Student"] for row in table(tmp_path / "out" / "canvas.csv")]
+    assert filled == ["Fischer", "Own"]
+
+
+def test_work_on_another_copy_is_told_to_teacher_and_student(work, tmp_path):
+    public, mine, edited = mark.solved(work), mark.solved(work), mark.solved(work)
+    secret = next(
+        text
+        for text in (f"the secret of course {n}" for n in range(99))
+        if master.parameters(work, text)["times"] != work.parameters["times"]
+    )
+    values = master.parameters(work, secret)
+    other = next(n for n in work.choices["times"] if n not in (values["times"], 3, 2))
+    for notebook, numbers in ((mine, values), (edited, {**values, "times": other})):
+        cell = next(c for c in notebook["cells"] if c["source"].startswith("PARAMETERS"))
+        cell["source"] = master.with_parameters(cell["source"], numbers)
+    for name, notebook in (("s1", public), ("s2", mine), ("s3", edited)):
+        toy.hand_in(tmp_path / "in" / f"{name}.ipynb", notebook, name)
+    _, results, troubles = run_class(work, tmp_path / "in", tmp_path / "out", secret=secret)
+    said = [result["copy"] for _, result in results]
+    assert said[0] == "PARAMETERS is that of the public copy" and said[1] == ""
+    assert said[2] == "PARAMETERS has other values: times"
+    assert "s1: PARAMETERS is that of the public copy" in troubles
+    assert troubles[0] == "2 of 3 have another copy: --secret-file right?"
+    pages = {p.name[:2]: p.read_text() for p in (tmp_path / "out" / "feedback").iterdir()}
+    assert "that of the public copy" in pages["s1"] and "not the copy" not in pages["s2"]
+    page = (tmp_path / "out" / "by_hand.html").read_text()
+    assert re.search(rf">times</t[dh]>\s*<td[^>]*>{values['times']}</td>", page)
+    assert "a private copy" in page
+    run_class(work, tmp_path / "in", tmp_path / "out")  # the secret forgotten
+    assert "have another copy" in (tmp_path / "out" / "look.txt").read_text()
+
+
+def test_a_cell_that_stopped_is_named_before_what_is_missing(work):
+    result = marked(work, "def product(n) return 1\n")
+    assert "the cell of this answer stopped, see above" in result["parts"][0]["feedback"]
+    assert "stopped" not in marked(work, "def product(n): return 1\n")["parts"][0]["feedback"]
+
+
+def test_any_module_of_the_books_is_refused_in_words(work):
+    result = marked(work, "def product(n):\n    from resnet_lib.blocks import BasicBlock\n")
+    assert "resnet_lib.blocks is not there when work is marked" in result["parts"][0]["feedback"]
+
+
+def test_two_of_one_number_on_a_platform_are_told(work, tmp_path):
+    for name in ("Ana_77_assignsubmission_file", "Bo_78_assignsubmission_file"):
+        toy.hand_in(tmp_path / name / "a9_toy.ipynb", mark.solved(work), "s202")
+    found = intake.collect(tmp_path, work)
+    assert not any(s.problem for s in found)
+    assert ["STUDENT_ID s202, as Bo: whose is it?" in s.notes for s in found] == [True, False]
+
+
+def test_stopped_from_the_keyboard_it_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stop(*_args, **_more):
+        raise KeyboardInterrupt
+
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr(batch, "run", stop)
+    words = ["mark", "a2", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--trusted"]
+    assert main(words) == 130
+    said = capsys.readouterr().err
+    assert "the same command goes on" in said and "Traceback" not in said
+
+
 def test_a_line_to_look_at_says_whose_file_it_is(work, tmp_path):
     (tmp_path / "in" / "Ana Lima_77_assignsubmission_file").mkdir(parents=True)
     (tmp_path / "in" / "Ana Lima_77_assignsubmission_file" / "a9_toy.ipynb").write_text("")
@@ -785,7 +859,7 @@ def test_the_students_copy_has_no_solution_and_no_hidden_test(work, tmp_path):
     assert json.dumps(values["times"]) in cells["c03"]
     assert "    ..." in cells["c08"]
     assert cells["q2-answer"] == mark.STUB
-    assert (tmp_path / "a9" / "autograder.zip").stat().st_size
+    assert (tmp_path / "a9" / "otter-autograder.zip").stat().st_size
     solution = (tmp_path / "a9" / "solution" / "a9_toy.ipynb").read_text()
     assert "Sample answer" in solution
 
@@ -808,7 +882,7 @@ def test_otters_own_autograder_agrees(work, tmp_path):
         notebook["cells"] = [c for c in notebook["cells"] if "AssertionError" not in c["source"]]
         path = tmp_path / f"{name}.ipynb"
         path.write_text(json.dumps(notebook))
-        words = [sys.executable, "-m", "otter", "run", "-a", "a9/autograder.zip", path.name]
+        words = [sys.executable, "-m", "otter", "run", "-a", "a9/otter-autograder.zip", path.name]
         subprocess.run(words, cwd=tmp_path, capture_output=True, check=True)
         tests = json.loads((tmp_path / "results.json").read_text())["tests"]
         assert sum(test.get("score") or 0 for test in tests) == points
@@ -843,8 +917,12 @@ def test_the_gradescope_zip_marks_what_is_handed_in(work, tmp_path, monkeypatch)
     toy.hand_in(place / "submission" / "mine.ipynb", mark.solved(work), "s1")
     assert gradescope.run("a9", place) == 0
     result = json.loads((place / "results" / "results.json").read_text())
-    assert [test["score"] for test in result["tests"]] == [10, 5]
-    assert [test["max_score"] for test in result["tests"]] == [10, 5]
+    assert [test["score"] for test in result["tests"]] == [10, 5, 0]
+    assert [test["max_score"] for test in result["tests"]] == [10, 5, 0]
+    note = result["tests"][2]  # what is said of whose file it is, or where the code is from
+    assert note["visibility"] == "hidden" and "by the number inside" in note["output"]
+    assert "by the number inside" not in result["output"]
+    assert "is that of the public copy" in result["output"]
     assert "20 points are marked by hand" in result["output"]
     (place / "submission" / "mine.ipynb").write_text("{")
     gradescope.run("a9", place)
@@ -867,7 +945,7 @@ def test_the_zip_runs_by_itself(work, tmp_path):
         pytest.skip("neither bubblewrap nor root here")
     assert done.returncode == 0, done.stderr
     result = json.loads((place / "results" / "results.json").read_text())
-    assert [test["score"] for test in result["tests"]] == [10, 5]
+    assert [test["score"] for test in result["tests"]] == [10, 5, 0]
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
@@ -877,3 +955,6 @@ def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
         main(["mark", "a2", str(tmp_path / "none"), "--out", str(tmp_path / "o"), "--trusted"]) == 2
     )
     assert "no such folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["mark", "a2", str(tmp_path), "--out", str(tmp_path / "o"), "--due", "30.11.2026"])
+    assert "write it as 2026-11-30 23:59" in capsys.readouterr().err

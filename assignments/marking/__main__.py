@@ -10,6 +10,8 @@ try, corpus    for who changes an assignment: its own solution; the known wrong 
 """
 
 import argparse
+import csv
+import io
 import runpy
 import subprocess
 import sys
@@ -34,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     except (Fault, sandbox.Refused, OSError) as fault:  # OSError: a full disk, a folder read-only
         print(f"marking: {fault}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("marking: stopped; what is marked is kept, the same command goes on", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--secret-file", help="the one it was released with")
     one.add_argument("--jobs", type=int, help="submissions side by side (all cores)")
-    one.add_argument("--due", type=datetime.fromisoformat, help='"2026-11-30 23:59"; later is late')
+    one.add_argument("--due", type=_date, help='"2026-11-30 23:59"; a file of later is late')
     one.add_argument("--engine", default="auto", help="auto, docker, podman, bubblewrap, user")
     one.add_argument("--trusted", action="store_true", help="no sandbox: for your own work only")
     one.add_argument("--gradebook", type=Path, help="Canvas' exported gradebook, to be filled in")
@@ -115,6 +120,8 @@ def _release(args) -> int:
     secret = release.secret_of(args.secret_file)
     for path in release.release(args.assignments, args.out, secret):
         print(f"{path}{'' if secret else f', and book/assignments/{path.name}'}")
+        if secret and "github.com/OWNER/REPO@" in path.read_text(encoding="utf-8"):
+            print("  its set-up cell installs from OWNER/REPO: run `make fork REPO=...` first")
     print("Solutions and hidden tests lie beside them: hand out student/ alone.")
     return 0
 
@@ -131,11 +138,22 @@ def _mark(args) -> int:
         troubles = reports.write_all(work, found, results, args.out, *tables)
     for line in troubles:
         print(line)
-    print(
-        f"{len(results)} marked of {len(found)} files: {args.out}/marks.csv; feedback/ has a page"
-    )
-    print("for each student, by_hand.html what is to be read, look.txt the lines above.")
+    if args.due and any(submission.platform == "canvas" for submission in found):
+        print("--due is not used for Canvas' files: their names say which are late.")
+    rows = csv.DictReader(io.StringIO((args.out / "marks.csv").read_text(encoding="utf-8-sig")))
+    unread = sum(len(row["still by hand"].split()) for row in rows)
+    print(f"{len(results)} marked of {len(found)} files; answers still to be read: {unread}.")
+    print(f"In {args.out}: marks.csv, parts.csv, canvas.csv, moodle.csv,")
+    print("feedback/ (a page for each student), by_hand.html and by_hand.csv (what is to be read),")
+    print("look.txt (the lines above).")
     return 0
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as 2026-11-30 23:59") from None
 
 
 def _gradescope(args) -> int:

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -136,6 +137,9 @@ def _side_by_side(todo: list[Job], jobs: int | None):
                     yield futures[future], future.result()
                 except BrokenProcessPool:
                     left.append(futures[future])
+        except KeyboardInterrupt:
+            print("stopping: those in work are marked to their end", file=sys.stderr)
+            raise
         finally:  # stopped from the keyboard, it does not mark the rest first
             pool.shutdown(cancel_futures=True)
     for job in left:

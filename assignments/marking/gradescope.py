@@ -92,7 +92,12 @@ def _marked(work: master.Master, folder: Path, secret: str) -> dict:
         for part in result["parts"]
     ]
     by_hand = sum(question.points for question in work.questions if question.manual)
-    lines = [*submission.notes, *result["notes"], f"{by_hand:g} points are marked by hand."]
+    lines = [*result["notes"], f"{by_hand:g} points are marked by hand."]
+    if result["copy"]:
+        lines.insert(0, f"This notebook is not the copy of this course: {result['copy']}.")
+    if submission.notes:  # for the teacher's eyes
+        told = {"name": "look at it", "score": 0, "max_score": 0, "visibility": "hidden"}
+        tests.append({**told, "output": "\n".join(submission.notes), "output_format": "text"})
     return {
         "output": "\n".join(lines),
         "output_format": "text",

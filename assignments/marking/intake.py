@@ -268,6 +268,11 @@ def _same_student(found: list[Submission]) -> None:
         if key in newest:
             newest[key].problem = f"an older copy: {work.path.name} is marked instead"
         newest[key] = work
+    for work in newest.values():
+        same = [w for w in newest.values() if w.number and w.number == work.number and w != work]
+        if work.platform and same:
+            others = ", ".join(other.student for other in same)
+            work.notes.append(f"STUDENT_ID {work.number}, as {others[:200]}: whose is it?")
     names: dict[str, list[Submission]] = {}
     for work in newest.values():
         names.setdefault(work.student, []).append(work)

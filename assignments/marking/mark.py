@@ -119,7 +119,7 @@ def mark(
     Returns:
         {"parts": [{"question", "part", "points", "got", "feedback"}], "prose": [{"question",
         "points", "text"}], "notes": [...], "look": [parts where our own check stopped],
-        "seconds", "memory"}; memory in MiB.
+        "copy": what is wrong with the copy, "parameters", "seconds", "memory"}; memory in MiB.
     """
     values = parameters(master, secret)
     cases = {}
@@ -153,7 +153,7 @@ def mark(
                 "part": part.name,
                 "points": part.points,
                 "got": part.points if report.ok else 0,
-                "feedback": feedback(report),
+                "feedback": _why_missing(part, notes) + feedback(report),
             }
         )
     return {
@@ -161,6 +161,8 @@ def mark(
         "prose": prose(master, notebook),
         "notes": notes,
         "look": look,
+        "copy": another_copy(master, notebook, values),
+        "parameters": values,
         "seconds": outcome.seconds,
         "memory": outcome.memory,
     }
@@ -187,6 +189,12 @@ def space(part: Part) -> dict:
     names = {"__name__": f"part_{part.name}"}
     exec(compile(part.source, f"<{part.question}.{part.name}>", "exec"), names)
     return names
+
+
+def _why_missing(part: Part, notes: list[str]) -> str:
+    """One cause, said first, of all that is missing from the cell behind it."""
+    label = f"answer to {part.question} stopped"
+    return "the cell of this answer stopped, see above\n" * any(n.startswith(label) for n in notes)
 
 
 def feedback(report: Report) -> str:
@@ -259,6 +267,24 @@ def program(master: Master, notebook: dict, values: dict) -> list[list]:
     missing = [c for c in given.values() if c.role == "given" and c.id not in seen]
     first = [["a given cell", restored(master, c, c.source, values), CELL_SECONDS] for c in missing]
     return [["the set-up", STAND_INS, CELL_SECONDS], *first, *cells]
+
+
+def another_copy(master: Master, notebook: dict, values: dict) -> str:
+    """Whether the parameters in a notebook are others than those it is marked with: how."""
+    for raw in notebook["cells"]:
+        text = source(raw).strip()
+        if raw.get("cell_type") == "code" and text.startswith("PARAMETERS = "):
+            break
+    else:
+        return ""
+    try:
+        given = ast.literal_eval(text.removeprefix("PARAMETERS = "))
+        changed = [name for name in values if given[name] != values[name]]
+    except (SyntaxError, ValueError, TypeError, KeyError, RecursionError, MemoryError):
+        return "PARAMETERS is not as it was handed out"
+    if changed and given == master.parameters:
+        return "PARAMETERS is that of the public copy"
+    return f"PARAMETERS has other values: {', '.join(changed)}" if changed else ""
 
 
 def unwritten(texts: list[str]) -> set[str]:
@@ -366,6 +392,7 @@ STAND_INS = (
         del sys.modules[_name]  # imported before the fork, where there is no sandbox
     for _name in ("resnet_lib", "resnet_lib.checks", "resnet_lib.plots", "resnet_lib.lab"):
         sys.modules[_name] = _Nothing(_name)
+    sys.modules["resnet_lib"].__path__ = []  # its other modules are asked for, and refused in words
     sys.meta_path.insert(0, _Absent())
     here = _Nothing("here")
 """)

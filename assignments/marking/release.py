@@ -48,7 +48,7 @@ def secret_of(path: str | None) -> str:
 
 
 def release(names: list[str], out: Path, secret: str = "", publish: bool = True) -> list[Path]:
-    """Make student/, solution/ and autograder.zip of each assignment below `out`.
+    """Make student/, solution/ and otter-autograder.zip of each assignment below `out`.
 
     Without a secret, `publish` copies the student's notebooks into the book.
 
@@ -120,7 +120,7 @@ def _assign(work: master.Master, folder: Path, secret: str) -> Path:
         _write(student, tidied(json.loads((dist / "student" / work.path.name).read_text()), work))
         shutil.copy(dist / "autograder" / work.path.name, folder / "solution")
         for archive in (dist / "autograder").glob("*.zip"):
-            shutil.copy(archive, folder / "autograder.zip")
+            shutil.copy(archive, folder / "otter-autograder.zip")
     return student
 
 

@@ -5,9 +5,12 @@ All text that comes from a student is escaped; a table's cell never starts a for
 
 import csv
 import io
+import json
 import re
 import shutil
 from pathlib import Path
+
+from markdown_it import MarkdownIt
 
 from . import batch, plainfiles
 from .intake import Submission
@@ -16,6 +19,7 @@ from .plainfiles import text as shown
 
 BY_HAND = ["student", "question", "points", "comment"]
 LONGEST = 100_000  # characters of a text, or of a cell
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 WEIGHT = re.compile(r" \(\d[^()]*points[^()]*\)$")  # behind the title of a question
 
 
@@ -75,6 +79,10 @@ def write_all(
         troubles += [f"{name}: {note}" for note in submission.notes]
     for submission, result in results:
         troubles += [f"{submission.student}: look at it: {line}" for line in result["look"]]
+        troubles += [f"{submission.student}: {result['copy']}"] if result["copy"] else []
+    others = sum(bool(result["copy"]) for _, result in results)
+    if others > len(results) / 2:
+        troubles.insert(0, f"{others} of {len(results)} have another copy: --secret-file right?")
     troubles = [plainfiles.clean(line, 1000) for line in troubles]  # names may hold \n
     batch.write(out / "look.txt", "".join(f"{line}\n" for line in troubles))
     return troubles
@@ -175,13 +183,21 @@ def _to_fill_in(results: list, hand: dict) -> list[list]:
 def _prose(work: Master, results: list) -> str:
     """Question by question, the rubric first, then all answers."""
     parts = ["<p>Write the points into by_hand.csv and run the same command again.</p>"]
-    parts.append("<p>Texts stand here as they were typed: tables and formulas as Markdown.</p>")
+    parts.append("<p>Texts stand here as they were typed: tables and formulas as Markdown. ")
+    parts.append("Outputs and figures of the experiments are in the notebooks.</p>")
+    values = results[0][1]["parameters"] if results else {}
+    own = "" if values == work.parameters else ": a private copy, to which numbers of the sample "
+    own += "answers may not belong" if own else ""
+    rows = [[name, json.dumps(value)] for name, value in values.items()]
+    parts.append(f"<details><summary>PARAMETERS{own}</summary>")
+    parts.append(plainfiles.table(["name", "value"], rows) + "</details>")
     for question in work.questions:
         if not question.manual:
             continue
         parts.append(f"<h2>{shown(question.title)}</h2>")
         sample = [c.source for c in work.cells if c.role == "prose" and c.question == question.name]
-        parts.append(f"<details open><summary>Rubric</summary>{_pre(sample)}</details>")
+        sample = MARKDOWN.render("\n\n".join(sample))  # the master's: ours
+        parts.append(f"<details open><summary>Rubric</summary>{sample}</details>")
         for submission, result in results:
             text = [a["text"] for a in result["prose"] if a["question"] == question.name]
             empty = "" if any(text) else "<p><em>Nothing written.</em></p>"
@@ -220,10 +236,15 @@ def _feedback(work: Master, submission: Submission, result: dict, hand: dict) ->
     lost = [part for part in result["parts"] if part["got"] < part["points"]]
     if lost:
         text = "Your work was asked with fresh inputs: the numbers below are not those of the "
-        text += "checks in your notebook. If a line is unclear or seems wrong to you, ask."
+        text += "checks in your notebook, and where they do not fit the arguments of your function "
+        text += "they are those from which its input was made. If a line is unclear or seems wrong "
+        text += "to you, ask."
     else:
         text = "Everything that the machine marks is right."
     parts.append(f"<p>{text}</p>")
+    if result["copy"]:
+        text = f"Your notebook is not the copy of this course: {result['copy']}."
+        parts.append(f"<p>{shown(text, 300)}</p>")
     if result["notes"]:
         parts.append(f"<h2>When your cells ran</h2>{_pre(result['notes'])}")
     for question in work.questions:
@@ -256,7 +277,9 @@ def _canvas(work, results, totals, gradebook: Path | None, column: str) -> list[
     """Canvas' gradebook with one column of marks; without its export, the ids are all there is."""
     head = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
     mine = {s.user: s for s, _ in results if s.platform == "canvas"}
-    numbers = {s.number: s for s, _ in results if s.number}
+    # A number inside is only said: it finds a row for a plain file, never a second one for
+    # work that Canvas knows the owner of.
+    numbers = {s.number: s for s, _ in results if s.number and not s.platform}
     if gradebook is None:
         rows = [[s.student, s.user, s.number, "", "", totals[id(s)]] for s in mine.values()]
         return [[*head, column or work.title], *rows]

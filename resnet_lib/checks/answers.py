@@ -176,6 +176,7 @@ def _difference(got: object, right: object) -> str:
     if isinstance(got, Tensor) and isinstance(right, Tensor):
         if got.shape != right.shape:
             mixed = "; `*` multiplies element by element, `@` is the matrix product"
+            mixed *= max(got.dim(), right.dim()) <= 2
             return f"shape {tuple(got.shape)}, not {tuple(right.shape)}{mixed}"
         share = (got / right)[right != 0]
         if share.numel() and close(got, right * share.flatten()[0]):
