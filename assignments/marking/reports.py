@@ -10,8 +10,6 @@ import re
 import shutil
 from pathlib import Path
 
-from markdown_it import MarkdownIt
-
 from . import batch, plainfiles
 from .intake import Submission
 from .master import Fault, Master, Question
@@ -19,7 +17,6 @@ from .plainfiles import text as shown
 
 BY_HAND = ["student", "question", "points", "comment"]
 LONGEST = 100_000  # characters of a text, or of a cell
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 WEIGHT = re.compile(r" \(\d[^()]*points[^()]*\)$")  # behind the title of a question
 
 
@@ -182,6 +179,9 @@ def _to_fill_in(results: list, hand: dict) -> list[list]:
 
 def _prose(work: Master, results: list) -> str:
     """Question by question, the rubric first, then all answers."""
+    from markdown_it import MarkdownIt  # for a teacher; where Gradescope runs it is not
+
+    ours = MarkdownIt("commonmark", {"html": False}).enable("table")
     parts = ["<p>Write the points into by_hand.csv and run the same command again.</p>"]
     parts.append("<p>Texts stand here as they were typed: tables and formulas as Markdown. ")
     parts.append("Outputs and figures of the experiments are in the notebooks.</p>")
@@ -196,7 +196,7 @@ def _prose(work: Master, results: list) -> str:
             continue
         parts.append(f"<h2>{shown(question.title)}</h2>")
         sample = [c.source for c in work.cells if c.role == "prose" and c.question == question.name]
-        sample = MARKDOWN.render("\n\n".join(sample))  # the master's: ours
+        sample = ours.render("\n\n".join(sample))
         parts.append(f"<details open><summary>Rubric</summary>{sample}</details>")
         for submission, result in results:
             text = [a["text"] for a in result["prose"] if a["question"] == question.name]
