@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import zipfile
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -156,18 +157,77 @@ def test_a_student_fills_it_in(tmp_path):
         ('"..."', '"pre"', "inventory_pre_unnamed.json"),
         ("...", '"post"', "inventory_post_Ellipsis.json"),
         ('"../../x y"', '"post"', "inventory_post_x_y.json"),
-        ("20231234", '"later"', "inventory_pre_20231234.json"),
-        ('"张伟"', '"post"', "inventory_post_张伟.json"),
+        ("20231234", '" PRE "', "inventory_pre_20231234.json"),
+        ('"张伟"', '"Post"', "inventory_post_张伟.json"),
     ],
 )
-def test_the_notebook_refuses_nothing(student, when, file, tmp_path):
+def test_the_notebook_refuses_no_number_and_no_answer(student, when, file, tmp_path):
     said = fill_in(tmp_path, student, when, {"1": ["a"], "2": 7, "3": "A", "99": "b"})
     names = [path.name for path in tmp_path.iterdir()]
     assert len(names) == 1 and re.sub("_+", "_", names[0]) == file
     assert ("STUDENT_ID is empty" in said) == ('"..."' in student)
-    assert ("WHEN is neither" in said) == ("later" in when)
     sheets, _ = inventory.gather(tmp_path, ITEMS)
     assert next(iter(sheets.values())) == [None, None, "a"] + [None] * 17
+
+
+@pytest.mark.parametrize("when", ['"..."', "...", '""', '"later"', '"pre post"', "1", '"p" * 999'])
+def test_an_unclear_time_writes_nothing(when, tmp_path):
+    """The notebook as it is handed out has none: nobody does the second date as the first."""
+    said = fill_in(tmp_path, when=when, answers={"1": "a"})
+    assert said.startswith("nothing written: WHEN is ") and 'neither "pre" nor "post"' in said
+    assert said.count("\n") == 1 and len(said) < 140 and not list(tmp_path.iterdir())
+    cells = json.loads(inventory.notebook())["cells"]
+    assert any('WHEN = "..."' in line for cell in cells for line in cell["source"])
+
+
+def on_another_day(path):
+    """The file as if it had been written long ago; give its text."""
+    old = re.sub(r'"date": "[^"]+"', '"date": "2020-02-29"', path.read_text(encoding="utf-8"))
+    path.write_text(old, encoding="utf-8")
+    return old
+
+
+def test_an_answer_changed_on_the_same_day_replaces_the_file(tmp_path):
+    fill_in(tmp_path, answers={"1": "a", "2": "b"})
+    said = fill_in(tmp_path, answers={"1": "a", "2": "b"})  # run again: nothing changes
+    assert said.startswith("written: ") and len(list(tmp_path.iterdir())) == 1
+    for letter in "cd":
+        said = fill_in(tmp_path, answers={"1": "a", "2": letter})
+        assert said.splitlines()[:2] == [
+            "replaced: today's earlier inventory_pre_s1.json; "
+            "what it held is kept in inventory_pre_s1.old",
+            "written: inventory_pre_s1.json (2 of 20 answered)",
+        ]
+    sheets, problems = inventory.gather(tmp_path, ITEMS)  # the file of before does not count
+    assert list(sheets.values()) == [["a", "d"] + [None] * 18] and not problems
+    kept = (tmp_path / "inventory_pre_s1.old").read_text(encoding="utf-8")
+    assert re.findall('"2": "(.)"', kept) == ["b", "c"]  # a course of one day loses nothing
+
+
+def test_answers_of_another_day_are_not_overwritten(tmp_path):
+    """Who leaves "pre" standing at the second date keeps the answers of the first."""
+    file = tmp_path / "inventory_pre_s1.json"
+    fill_in(tmp_path, answers={"1": "a"})
+    old = on_another_day(file)
+    said = fill_in(tmp_path, answers={"1": "b"})
+    assert said.startswith("nothing written: inventory_pre_s1.json is of another day")
+    assert said.count("\n") == 1 and "set WHEN right" in said and "rename that file" in said
+    assert file.read_text(encoding="utf-8") == old and len(list(tmp_path.iterdir())) == 1
+    assert "written: inventory_post_s1.json" in fill_in(tmp_path, when='"post"', answers={"1": "b"})
+    # The same answers again do not move it to today, where it could be replaced.
+    assert fill_in(tmp_path, answers={"1": "a"}).startswith("written: ")
+    assert file.read_text(encoding="utf-8") == old
+    file.rename(tmp_path / "first.json")
+    assert fill_in(tmp_path, answers={"1": "b"}).startswith("written: ")
+
+
+@pytest.mark.parametrize("old", [b'{"format": "resnet', b"[]", b"\xff\xfe", b"my own notes"])
+def test_a_file_that_is_not_ours_is_not_overwritten(old, tmp_path):
+    file = tmp_path / "inventory_pre_s1.json"
+    file.write_bytes(old)
+    assert fill_in(tmp_path).startswith("nothing written: ") and file.read_bytes() == old
+    file.write_bytes(b"")  # but nothing is lost with an empty one
+    assert fill_in(tmp_path).startswith("written: ") and file.read_bytes()
 
 
 # --- marking
@@ -377,6 +437,52 @@ def test_a_hostile_file_name(folder, capsys):
     (folder / os.fsdecode(b"\xff.json")).write_text("{")
     _, _, _, page = run(folder)
     assert "<img" not in page and len(capsys.readouterr().out.splitlines()) == 6
+
+
+def zipped(folder):
+    """The folder as a learning platform gives it."""
+    with zipfile.ZipFile(folder.parent / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.rglob("*.json"):
+            archive.write(path, path.relative_to(folder))
+        archive.writestr("../out.json", "{}")  # not unpacked
+    return folder.parent / "in.zip"
+
+
+def test_a_zip_is_marked_as_its_folder(folder, capsys):
+    write(folder, "x/1.json", "s1", "pre", WRONG)
+    write(folder, "2.json", "s1", "post", KEYS)
+    (folder / "huge.json").write_text('["' + "x" * 30_000 + '"]')
+    as_folder, said = run(folder), capsys.readouterr().out
+    assert run(zipped(folder)) == as_folder and as_folder[0] == 0
+    assert capsys.readouterr().out == said and "huge.json: larger than 20 kB" in said
+    names = {path.name for path in folder.parent.rglob("*")}
+    assert "unpacked" not in names and "out.json" not in names
+
+
+def damaged(archive, way):
+    """A zip that is cut off, has a broken list of files, or broken contents."""
+    raw = bytearray(archive.read_bytes())
+    at = {"cut": 0, "list": raw.rindex(b"PK\1\2"), "contents": 40}[way]
+    raw = raw[: len(raw) // 2] if way == "cut" else raw[:at] + b"\xff" * 9 + raw[at + 9 :]
+    archive.write_bytes(raw)
+    return archive
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("cut", "in.zip is not a folder, and no zip that can be read: give the folder or the zip"),
+        ("list", "download it again, or give the folder"),
+        ("contents", "unpack it yourself, and give the folder"),
+    ],
+)
+def test_a_damaged_zip_is_one_line(way, words, folder, capsys):
+    write(folder, "1.json", "s1", "pre", KEYS)
+    archive = damaged(zipped(folder), way)
+    assert inventory.main(["mark", str(archive), "--out", str(folder.parent / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("inventory: ") and words in said and said.count("\n") == 1
+    assert not (folder.parent / "out").exists()
 
 
 def test_a_missing_folder_is_named(tmp_path, capsys):

@@ -578,6 +578,17 @@ def test_a_zip_leads_nowhere_else_and_keeps_its_times(work, tmp_path):
         intake.collect(tmp_path / "a.zip", work, unpacked=tmp_path / "un")
 
 
+def test_a_zip_whose_list_of_files_is_damaged_is_named(work, tmp_path):
+    archive = tmp_path / "all.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("s1.ipynb", "{}")
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02")] = 0
+    archive.write_bytes(data)
+    with pytest.raises(master.Fault, match=r"all\.zip: its list of files cannot be read"):
+        intake.collect(archive, work, unpacked=tmp_path / "un")
+
+
 def test_a_byte_order_mark_costs_nothing(work, tmp_path):
     path = toy.hand_in(tmp_path / "s1.ipynb", mark.solved(work), "s1")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tomllib
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -284,6 +285,24 @@ def test_nothing_at_all(folder, capsys):
     assert pool(folder)[0] == 1
     assert predictions.main(["pool", str(folder / "no"), "--out", str(folder / "o")]) == 2
     assert "no is not a folder" in capsys.readouterr().err
+
+
+def test_a_zip_is_pooled_as_its_folder(folder, capsys):
+    student(folder, "s1", {FIRST: 5})
+    student(folder, "s2", {FIRST: 7})
+    (folder / "huge.json").write_text('["' + "x" * 100_001 + '"]')
+    archive = folder.parent / "in.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in folder.rglob("*.json"):
+            made.write(path, path.relative_to(folder))
+    capsys.readouterr()
+    as_folder, said = pool(folder), capsys.readouterr().out
+    assert pool(archive) == as_folder and as_folder[0] == 0 and len(as_folder[2]) == 2
+    assert capsys.readouterr().out == said and "huge.json: larger than 100 kB" in said
+    archive.write_bytes(archive.read_bytes()[:-30])
+    assert predictions.main(["pool", str(archive), "--out", str(folder / "o")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no zip that can be read: give the folder" in said
 
 
 def test_links_and_pipes_are_not_opened(folder, tmp_path, capsys):

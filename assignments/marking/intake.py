@@ -91,7 +91,12 @@ def unpack(archive: Path, target: Path) -> Path:
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    with zipfile.ZipFile(archive) as zipped:
+    try:
+        zipped = zipfile.ZipFile(archive)
+    except UNREADABLE as error:
+        text = f"{archive}: its list of files cannot be read ({error})"
+        raise Fault(f"{text}: download it again, or give the folder") from None
+    with zipped:
         for info in zipped.infolist():
             name = PurePosixPath(info.filename.replace("\\", "/"))
             kind = stat.S_IFMT(info.external_attr >> 16)

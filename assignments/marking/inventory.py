@@ -3,6 +3,7 @@
     inventory release [--check]      assignments/inventory.toml -> book/assignments/inventory.ipynb
     inventory mark FOLDER --out OUT  inventory.html, inventory_marks.csv, inventory_items.csv
 
+FOLDER may be a zip, as learning platforms give it.
 A student's file is inventory_<pre or post>_<student>.json. It says by itself whose it is, and from
 when; its name does not count. The student's notebook holds neither keys nor misconceptions.
 """
@@ -13,11 +14,16 @@ import argparse
 import hashlib
 import json
 import sys
+import tempfile
 import tomllib
+import zipfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from assignments.marking import plainfiles
+from assignments.marking import intake, plainfiles
+from assignments.marking.master import Fault
 from assignments.marking.plainfiles import Refused
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,30 +54,47 @@ def version(items: list[dict]) -> str:
 
 WRITE = """import json
 import re
+from datetime import date
+from pathlib import Path
 
 given = {{}}
 for number in map(str, range(1, {count} + 1)):
     letter = str(answers.get(number, "")).strip().lower()
     given[number] = letter if letter in ("a", "b", "c", "d") else None
 student = str(STUDENT_ID).strip(" .")[:40]
-when = WHEN if WHEN in ("pre", "post") else "pre"
-file_name = re.sub(r"[^\\w-]+", "_", f"inventory_{{when}}_{{student or 'unnamed'}}")
+when = str(WHEN).strip().lower()
+name = re.sub(r"[^\\w-]+", "_", f"inventory_{{when}}_{{student or 'unnamed'}}")
 held = {{"format": "{format}", "version": "{version}"}}
-held |= {{"when": when, "student": student, "answers": given}}
-with open(file_name + ".json", "w", encoding="utf-8") as file:
-    json.dump(held, file, indent=1)
-still_open = [number for number, letter in given.items() if letter is None]
-print(f"written: {{file_name}}.json ({{{count} - len(still_open)}} of {count} answered)")
-if still_open:
-    print("no answer yet, or not a, b, c or d:", ", ".join(still_open))
-if not student:
-    print("STUDENT_ID is empty: fill it in above, run it and this cell again")
-if when != WHEN:
-    print('WHEN is neither "pre" nor "post": taken as "pre"')"""
+held |= {{"when": when, "student": student, "answers": given, "date": str(date.today())}}
+new = json.dumps(held, indent=1)
+# A file of this name may be from before the course: its answers are never lost.
+path, known = Path(name + ".json"), when in ("pre", "post")
+old = path.read_text(encoding="utf-8", errors="replace") if known and path.exists() else ""
+wrote, _, today = new.rpartition('"date"')
+had, _, day = (old or new).rpartition('"date"')
+if not known:
+    print(f'nothing written: WHEN is {{WHEN!r:.40}}, neither "pre" nor "post"; '
+          "fill it in above, run it and this cell again")
+elif had != wrote and day != today:
+    print(f"nothing written: {{path}} is of another day and has other answers; set WHEN right "
+          "above and run it, or rename that file, then run this cell again")
+else:
+    if had != wrote:
+        with open(name + ".old", "a", encoding="utf-8") as file:
+            file.write(old + "\\n")
+        print(f"replaced: today's earlier {{path}}; what it held is kept in {{name}}.old")
+    if not old or had != wrote:  # the same answers keep the day on which they were given
+        path.write_text(new, encoding="utf-8")
+    still_open = [number for number, letter in given.items() if letter is None]
+    print(f"written: {{path}} ({{{count} - len(still_open)}} of {count} answered)")
+    if still_open:
+        print("no answer yet, or not a, b, c or d:", ", ".join(still_open))
+    if not student:
+        print("STUDENT_ID is empty: fill it in above, run it and this cell again")"""
 
 
 WHO = """STUDENT_ID = "..."  # your number, in quotes
-WHEN = "pre"  # "pre" before the course, "post" after it"""
+WHEN = "..."  # "pre" before the course, "post" after it"""
 
 
 def notebook(source: Path = SOURCE) -> str:
@@ -121,6 +144,26 @@ def release(source: Path, target: Path, check: bool) -> int:
 
 
 # --- reading
+
+
+@contextmanager
+def folder_of(place: Path) -> Iterator[Path]:
+    """The students' files as a folder: `place` itself, or a zip unpacked for as long as it takes.
+
+    Not into the folder of the results: the files there would be counted again with its parent.
+    """
+    if place.is_dir():
+        yield place
+        return
+    if not (place.is_file() and zipfile.is_zipfile(place)):
+        text = f"{place} is not a folder, and no zip that can be read"
+        raise Refused(f"{text}: give the folder or the zip with the students' files")
+    with tempfile.TemporaryDirectory() as own:
+        try:
+            folder = intake.unpack(place, Path(own, "unpacked"))
+        except Fault as fault:
+            raise Refused(str(fault)) from None
+        yield folder
 
 
 def sheet(held: object, items: list[dict]) -> tuple[str, str, list[str | None]]:
@@ -280,7 +323,8 @@ def page(sheets: dict, problems: list[str], items: list[dict]) -> str:
 
 
 def mark(folder: Path, out: Path, items: list[dict]) -> int:
-    sheets, problems = gather(folder, items)
+    with folder_of(folder) as place:
+        sheets, problems = gather(place, items)
     out.mkdir(parents=True, exist_ok=True)
     plainfiles.write_csv(out / "inventory_marks.csv", marks_table(sheets, items))
     rows = class_table(sheets, items)
@@ -301,8 +345,8 @@ def main(argv: list[str] | None = None) -> int:
     one = commands.add_parser("release", help="write the students' notebook")
     one.add_argument("--check", action="store_true", help="only say whether it is up to date")
     one.add_argument("--to", type=Path, default=NOTEBOOK, help="where the notebook goes")
-    two = commands.add_parser("mark", help="mark a folder of answer files")
-    two.add_argument("folder", type=Path, help="the students' files, in any subfolders")
+    two = commands.add_parser("mark", help="mark a folder or zip of answer files")
+    two.add_argument("folder", type=Path, help="folder or zip of the students' files")
     two.add_argument("--out", type=Path, required=True, help="where page and tables go")
     args = parser.parse_args(argv)
     try:

@@ -3,9 +3,10 @@
     predictions pool FOLDER --out OUT [--answers FILE]   OUT/predictions.html, OUT/predictions.csv
     predictions questions [--book FOLDER]                all questions, as a start for --answers
 
-FOLDER holds the files `predictions.json` of the students, in subfolders or under any names. Only
-the first prediction for a question is counted. The true values are on the pages of the book; they
-are shown only with --answers, a TOML file with a table for each chapter: "question" = value.
+FOLDER, or a zip, holds the files `predictions.json` of the students, in subfolders or under any
+names. Only the first prediction for a question is counted. The true values are on the pages of the
+book; they are shown only with --answers, a TOML file with a table for each chapter: "question" =
+value.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from assignments.marking import plainfiles
+from assignments.marking.inventory import folder_of
 from resnet_lib.guesses import FORMAT, LARGEST, LONGEST, is_plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -297,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--book", type=Path, default=ROOT / "book", help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("pool", help="one page for a class")
-    one.add_argument("folder", type=Path, help="the students' files, in any subfolders")
+    one.add_argument("folder", type=Path, help="folder or zip of the students' files")
     one.add_argument("--out", type=Path, required=True, help="where page and table go")
     one.add_argument("--answers", type=Path, help="TOML: show the true values too")
     commands.add_parser("questions", help="print all questions, for --answers")
@@ -310,7 +312,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         answers = read_answers(args.answers, known) if args.answers else {}
-        counted, problems = pool(args.folder, known)
+        with folder_of(args.folder) as place:
+            counted, problems = pool(place, known)
         args.out.mkdir(parents=True, exist_ok=True)
         rows = [["chapter", "question", "first", "later", "file"]]
         for name, found in counted.items():
