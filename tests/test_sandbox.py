@@ -22,7 +22,7 @@ from assignments.marking import batch, intake, mark, master, sandbox
 
 pytestmark = pytest.mark.xdist_group("sandbox")  # the attacks run once, in one process
 ROOT = Path(__file__).resolve().parent.parent
-LIMITS = sandbox.Limits(wall=20, cpu=8, memory=1200, processes=48, disk=32, output=16)
+LIMITS = sandbox.Limits(wall=15, cpu=8, memory=1200, processes=48, disk=32, output=16)
 
 # What a student might write to get marks for nothing. Each leaves `product` wrong, unless it
 # finds something that it must not find: then it answers right. {PORT} is open on this machine,

@@ -12,6 +12,7 @@ try, corpus    for who changes an assignment: its own solution; the known wrong 
 import argparse
 import csv
 import io
+import re
 import runpy
 import subprocess
 import sys
@@ -120,8 +121,8 @@ def _release(args) -> int:
     secret = release.secret_of(args.secret_file)
     for path in release.release(args.assignments, args.out, secret):
         print(f"{path}{'' if secret else f', and book/assignments/{path.name}'}")
-        if secret and "github.com/OWNER/REPO@" in path.read_text(encoding="utf-8"):
-            print("  its set-up cell installs from OWNER/REPO: run `make fork REPO=...` first")
+        if secret and re.search(r"github\.com/[A-Z]+/[A-Z]+@", path.read_text(encoding="utf-8")):
+            print("  its set-up cell installs from nowhere yet: run `make fork REPO=...` first")
     print("Solutions and hidden tests lie beside them: hand out student/ alone.")
     return 0
 

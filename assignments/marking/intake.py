@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from .mark import STUB, _bare
+from .mark import STUB, _bare, _id
 from .master import Fault, Master, source
 
 LARGEST = 20 * 2**20  # bytes of a submission; most of a large one is pictures in outputs
@@ -140,6 +140,36 @@ def opened(path: Path) -> tuple[dict | None, str, bytes]:
     for cell in notebook["cells"]:
         cell.pop("outputs", None)
     return notebook, "", data
+
+
+def printed(submission: Submission, master: Master) -> str:
+    """What the experiments printed when the student ran them. Text alone; figures are left out.
+
+    Outputs are the student's to write: what is not of the right form is left out.
+    """
+    ids = {cell.id for cell in master.cells if cell.role == "experiment"}
+    texts = {_bare(cell.source) for cell in master.cells if cell.role == "experiment"}
+    try:
+        raw = submission.path.read_bytes()
+        if hashlib.sha256(raw).hexdigest() != submission.sha256:
+            return ""  # not the file that was marked
+        cells = json.loads(raw.decode("utf-8-sig"))["cells"]
+    except (OSError, ValueError):
+        return ""
+    said = []
+    for cell in cells:
+        if _id(cell) not in ids and _bare(source(cell)) not in texts:
+            continue
+        outputs = cell.get("outputs")
+        for output in outputs if isinstance(outputs, list) else []:
+            if not isinstance(output, dict):
+                continue
+            text, data = output.get("text"), output.get("data")
+            if isinstance(data, dict):  # with another form beside it, it is a figure
+                text = data.get("text/plain") if len(data) == 1 else None
+            lines = text if isinstance(text, list) else [text]
+            said += [line for line in lines if isinstance(line, str)] + ["\n"]
+    return re.sub(r"\n\s*\n", "\n", "".join(said)).strip()
 
 
 def _malformed(notebook: object) -> str:

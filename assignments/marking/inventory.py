@@ -65,32 +65,37 @@ student = str(STUDENT_ID).strip(" .")[:40]
 when = str(WHEN).strip().lower()
 name = re.sub(r"[^\\w-]+", "_", f"inventory_{{when}}_{{student or 'unnamed'}}")
 held = {{"format": "{format}", "version": "{version}"}}
-held |= {{"when": when, "student": student, "answers": given, "date": str(date.today())}}
+held |= {{"when": when, "student": student, "answers": given}}
+held["date"] = str(date.today())
 new = json.dumps(held, indent=1)
 # A file of this name may be from before the course: its answers are never lost.
 path, known = Path(name + ".json"), when in ("pre", "post")
-old = path.read_text(encoding="utf-8", errors="replace") if known and path.exists() else ""
+old = ""
+if known and path.exists():
+    old = path.read_text(encoding="utf-8", errors="replace")
 wrote, _, today = new.rpartition('"date"')
 had, _, day = (old or new).rpartition('"date"')
 if not known:
-    print(f'nothing written: WHEN is {{WHEN!r:.40}}, neither "pre" nor "post"; '
-          "fill it in above, run it and this cell again")
+    print(f'nothing written: WHEN is {{WHEN!r:.40}}, neither "pre" nor '
+          '"post"; fill it in above, run it and this cell again')
 elif had != wrote and day != today:
-    print(f"nothing written: {{path}} is of another day and has other answers; set WHEN right "
-          "above and run it, or rename that file, then run this cell again")
+    print(f"nothing written: {{path}} is of another day and has other "
+          "answers; set WHEN right above and run it, or rename that file, "
+          "then run this cell again")
 else:
     if had != wrote:
         with open(name + ".old", "a", encoding="utf-8") as file:
             file.write(old + "\\n")
-        print(f"replaced: today's earlier {{path}}; what it held is kept in {{name}}.old")
-    if not old or had != wrote:  # the same answers keep the day on which they were given
+        print(f"replaced: today's earlier {{path}}; what it held is kept "
+              f"in {{name}}.old")
+    if not old or had != wrote:  # the same answers keep their day
         path.write_text(new, encoding="utf-8")
     still_open = [number for number, letter in given.items() if letter is None]
     print(f"written: {{path}} ({{{count} - len(still_open)}} of {count} answered)")
     if still_open:
         print("no answer yet, or not a, b, c or d:", ", ".join(still_open))
     if not student:
-        print("STUDENT_ID is empty: fill it in above, run it and this cell again")"""
+        print("STUDENT_ID is empty: fill it in above, run this cell again")"""
 
 
 WHO = """STUDENT_ID = "..."  # your number, in quotes

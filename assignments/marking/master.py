@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the student's notebook. `role`: given, skipped, answer, prose or prompt.
+    """A cell of the student's notebook. `role`: given, skipped, experiment, answer, prose, prompt.
 
     Of an answer and of prose, `source` is the solution.
     """
@@ -139,9 +139,10 @@ def read(path: Path) -> Master:
             continue
         if "parameters" in tags:
             choices, parameters = _choices(text, f"{path.name}, cell {raw['id']}")
-        # A public check asks what the hidden one asks again; an experiment takes too long.
-        skipped = "experiment" in tags or "lab.start(" in text or question is not None
-        cells.append(Cell(raw["id"], kind, text, "skipped" if skipped else "given"))
+        # Neither runs here: a public check asks what the hidden one asks, an experiment takes long.
+        skipped = "lab.start(" in text or question is not None
+        role = "experiment" if "experiment" in tags else "skipped" if skipped else "given"
+        cells.append(Cell(raw["id"], kind, text, role))
     short = path.name.split("_")[0]
     return Master(short, path, title, cells, questions, choices, parameters)
 

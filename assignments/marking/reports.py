@@ -10,13 +10,14 @@ import re
 import shutil
 from pathlib import Path
 
-from . import batch, plainfiles
+from . import batch, intake, plainfiles
 from .intake import Submission
 from .master import Fault, Master, Question
 from .plainfiles import text as shown
 
 BY_HAND = ["student", "question", "points", "comment"]
 LONGEST = 100_000  # characters of a text, or of a cell
+PRINTED = 10_000  # characters of what experiments printed
 WEIGHT = re.compile(r" \(\d[^()]*points[^()]*\)$")  # behind the title of a question
 
 
@@ -184,7 +185,7 @@ def _prose(work: Master, results: list) -> str:
     ours = MarkdownIt("commonmark", {"html": False}).enable("table")
     parts = ["<p>Write the points into by_hand.csv and run the same command again.</p>"]
     parts.append("<p>Texts stand here as they were typed: tables and formulas as Markdown. ")
-    parts.append("Outputs and figures of the experiments are in the notebooks.</p>")
+    parts.append("Figures are in the notebooks.</p>")
     values = results[0][1]["parameters"] if results else {}
     own = "" if values == work.parameters else ": a private copy, to which numbers of the sample "
     own += "answers may not belong" if own else ""
@@ -202,6 +203,10 @@ def _prose(work: Master, results: list) -> str:
             text = [a["text"] for a in result["prose"] if a["question"] == question.name]
             empty = "" if any(text) else "<p><em>Nothing written.</em></p>"
             parts.append(f"<h3>{shown(_who(submission))}</h3>{empty or _pre(text)}")
+            said = intake.printed(submission, work)[:PRINTED]
+            if said:
+                head = "What the experiments printed in this notebook"
+                parts.append(f"<details><summary>{head}</summary>{_pre([said])}</details>")
     return "\n".join(parts)
 
 
