@@ -102,7 +102,18 @@ def test_a_course_can_have_a_copy_of_its_own(name):
     assert len(drawn) >= 35
 
 
-@pytest.mark.parametrize("secret", ["", *(f"the secret of course number {n}" for n in range(2))])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        *(
+            pytest.param(
+                f"the secret of course number {n}", marks=pytest.mark.long if n > 1 else ()
+            )
+            for n in range(4)
+        ),
+    ],
+)
 @each
 def test_the_solution_gets_all_marks(name, secret):
     work = WORK[name]
@@ -134,6 +145,12 @@ def test_the_check_of_drift_sees_a_change(tmp_path, monkeypatch):
     text = (release.PUBLISHED / copy.name).read_text(encoding="utf-8")
     monkeypatch.setattr(release, "PUBLISHED", tmp_path)
     copy.write_text(text.replace("minutes", "hours", 1), encoding="utf-8")
+    assert "is not what its master gives today" in release.drifted(["a1"])[0]
+
+
+@pytest.mark.long
+def test_the_check_of_drift_sees_a_missing_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "PUBLISHED", tmp_path)
     assert "is not what its master gives today" in release.drifted(["a1"])[0]
 
 
@@ -182,23 +199,26 @@ def test_a_folded_cell_says_which_check_is_in_it(name):
     assert labels and len(labels) == len(set(labels))
 
 
+@pytest.mark.parametrize(
+    "constant",
+    ["0", "[]", *(pytest.param(c, marks=pytest.mark.long) for c in ("True", "None", "1.0"))],
+)
 @each
-def test_constant_answers_earn_nothing(name):
+def test_constant_answers_earn_nothing(name, constant):
     """Whoever returns the same for everything has understood nothing."""
     work = WORK[name]
-    for constant in ("0", "[]"):
-        code = {}
-        for cell in work.cells:
-            if cell.role == "answer":
-                names = re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
-                names += re.findall(r"^(\w+) = ", cell.source, re.M)
-                code[cell.question] = code.get(cell.question, "") + "".join(
-                    f"{word} = lambda *a, **k: {constant}\n" for word in names
-                )
-        result = mark.mark(work, mark.solved(work, code), "constant", "forked")
-        kept = [part["part"] for part in result["parts"] if part["got"]]
-        points = sum(part["got"] for part in result["parts"])
-        assert points <= 5, f"{constant}: {kept}"
+    code = {}
+    for cell in work.cells:
+        if cell.role == "answer":
+            names = re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
+            names += re.findall(r"^(\w+) = ", cell.source, re.M)
+            code[cell.question] = code.get(cell.question, "") + "".join(
+                f"{word} = lambda *a, **k: {constant}\n" for word in names
+            )
+    result = mark.mark(work, mark.solved(work, code), "constant", "forked")
+    kept = [part["part"] for part in result["parts"] if part["got"]]
+    points = sum(part["got"] for part in result["parts"])
+    assert points <= 5, f"{constant}: {kept}"
 
 
 def run_all(work: master.Master, stubs: bool) -> str:

@@ -812,6 +812,8 @@ def test_a_cell_that_stopped_is_named_before_what_is_missing(work):
     result = marked(work, "def product(n) return 1\n")
     assert "the cell of this answer stopped, see above" in result["parts"][0]["feedback"]
     assert "stopped" not in marked(work, "def product(n): return 1\n")["parts"][0]["feedback"]
+    right = marked(work, toy.RIGHT + "\n1 / 0\n")["parts"][0]
+    assert right["got"] == right["points"] and right["feedback"] == ""
 
 
 def test_any_module_of_the_books_is_refused_in_words(work):

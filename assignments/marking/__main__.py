@@ -10,8 +10,6 @@ try, corpus    for who changes an assignment: its own solution; the known wrong 
 """
 
 import argparse
-import csv
-import io
 import re
 import runpy
 import subprocess
@@ -141,8 +139,7 @@ def _mark(args) -> int:
         print(line)
     if args.due and any(submission.platform == "canvas" for submission in found):
         print("--due is not used for Canvas' files: their names say which are late.")
-    rows = csv.DictReader(io.StringIO((args.out / "marks.csv").read_text(encoding="utf-8-sig")))
-    unread = sum(len(row["still by hand"].split()) for row in rows)
+    unread = reports.unread(work, results, args.out)
     print(f"{len(results)} marked of {len(found)} files; answers still to be read: {unread}.")
     print(f"In {args.out}: marks.csv, parts.csv, canvas.csv, moodle.csv,")
     print("feedback/ (a page for each student), by_hand.html and by_hand.csv (what is to be read),")

@@ -304,7 +304,9 @@ def _same_student(found: list[Submission]) -> None:
             newest[key].problem = f"an older copy: {work.path.name} is marked instead"
         newest[key] = work
     for work in newest.values():
-        same = [w for w in newest.values() if w.number and w.number == work.number and w != work]
+        same = [
+            w for w in newest.values() if w.number and w.number == work.number and w is not work
+        ]
         if work.platform and same:
             others = ", ".join(other.student for other in same)
             work.notes.append(f"STUDENT_ID {work.number}, as {others[:200]}: whose is it?")

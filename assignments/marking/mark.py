@@ -147,13 +147,14 @@ def mark(
             report, broken = judged(part, replays[name], cases[part], values)
         if broken:
             look.append(f"{name}: {broken}")
+        stopped = any(note.startswith(f"answer to {part.question} stopped") for note in notes)
         parts.append(
             {
                 "question": part.question,
                 "part": part.name,
                 "points": part.points,
                 "got": part.points if report.ok else 0,
-                "feedback": _why_missing(part, notes) + feedback(report),
+                "feedback": feedback(report, stopped),
             }
         )
     return {
@@ -191,16 +192,13 @@ def space(part: Part) -> dict:
     return names
 
 
-def _why_missing(part: Part, notes: list[str]) -> str:
-    """One cause, said first, of all that is missing from the cell behind it."""
-    label = f"answer to {part.question} stopped"
-    return "the cell of this answer stopped, see above\n" * any(n.startswith(label) for n in notes)
-
-
-def feedback(report: Report) -> str:
-    if not report.answered:
-        return "not answered"
+def feedback(report: Report, stopped: bool = False) -> str:
+    """What a student reads; `stopped`: the cell of the answer did not run to its end."""
     lines = []
+    if stopped and not report.ok:
+        lines.append("the cell of this answer stopped, see above")  # one cause, said first
+    if not report.answered:
+        return "\n".join([*lines, "not answered"])
     for found in report.findings:
         if found.expected and found.what == f"returns {found.expected}":  # a tensor, by its shape
             found = replace(found, expected="other values in this shape")

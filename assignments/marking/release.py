@@ -153,12 +153,11 @@ def _label_folded(cells: list[dict]) -> None:
     """What the page writes on a folded cell: which question's check is in it."""
     place, folded = "", {}
     for cell in cells:
-        found = re.match(r"## Question (\d+)", master.source(cell))
+        text = master.source(cell)
+        found = re.match(r"## Question (\d+)", text)
         if found:
             place = f"The check of question {found[1]}"
-        elif "hide-input" in cell["metadata"].get("tags", []) and "lab.start(" not in "".join(
-            cell["source"]
-        ):
+        elif "hide-input" in cell["metadata"].get("tags", []) and "lab.start(" not in text:
             folded.setdefault(place or "Helpers of the checks", []).append(cell)
     for label, group in folded.items():
         for number, cell in enumerate(group, start=1):

@@ -102,6 +102,13 @@ def total(work: Master, result: dict, hand: dict) -> float:
     return sum(points or 0 for points in by_question(work, result, hand).values())
 
 
+def unread(work: Master, results: list, out: Path) -> int:
+    """How many answers have no points by hand yet."""
+    hand, _ = read_by_hand(work, out)
+    points = [by_question(work, result, hand.get(s.student, {})) for s, result in results]
+    return sum(list(own.values()).count(None) for own in points)
+
+
 def _marks(work: Master, results: list, hand: dict) -> list[list]:
     names = [question.name for question in work.questions]
     most = [f"{question.name} (of {question.points:g})" for question in work.questions]
@@ -192,6 +199,7 @@ def _prose(work: Master, results: list) -> str:
     rows = [[name, json.dumps(value)] for name, value in values.items()]
     parts.append(f"<details><summary>PARAMETERS{own}</summary>")
     parts.append(plainfiles.table(["name", "value"], rows) + "</details>")
+    printed = [intake.printed(submission, work)[:PRINTED] for submission, _ in results]
     for question in work.questions:
         if not question.manual:
             continue
@@ -199,11 +207,10 @@ def _prose(work: Master, results: list) -> str:
         sample = [c.source for c in work.cells if c.role == "prose" and c.question == question.name]
         sample = ours.render("\n\n".join(sample))
         parts.append(f"<details open><summary>Rubric</summary>{sample}</details>")
-        for submission, result in results:
+        for (submission, result), said in zip(results, printed, strict=True):
             text = [a["text"] for a in result["prose"] if a["question"] == question.name]
             empty = "" if any(text) else "<p><em>Nothing written.</em></p>"
             parts.append(f"<h3>{shown(_who(submission))}</h3>{empty or _pre(text)}")
-            said = intake.printed(submission, work)[:PRINTED]
             if said:
                 head = "What the experiments printed in this notebook"
                 parts.append(f"<details><summary>{head}</summary>{_pre([said])}</details>")

@@ -175,9 +175,10 @@ def _difference(got: object, right: object) -> str:
         return "it gives nothing back: does every way through it end with `return`?"
     if isinstance(got, Tensor) and isinstance(right, Tensor):
         if got.shape != right.shape:
-            mixed = "; `*` multiplies element by element, `@` is the matrix product"
-            mixed *= max(got.dim(), right.dim()) <= 2
-            return f"shape {tuple(got.shape)}, not {tuple(right.shape)}{mixed}"
+            said = f"shape {tuple(got.shape)}, not {tuple(right.shape)}"
+            if max(got.dim(), right.dim()) <= 2:
+                said += "; `*` multiplies element by element, `@` is the matrix product"
+            return said
         share = (got / right)[right != 0]
         if share.numel() and close(got, right * share.flatten()[0]):
             return f"{share.flatten()[0]:.3g} times what it should be"
