@@ -373,9 +373,9 @@ def test_no_page_is_wider_than_the_window(visit):
 def test_nothing_serious_for_axe(visit):
     """axe-core, with every hint and solution open: on the desktop, in the dark, on a phone.
 
-    Contrast takes nearly all its time, on thousands of words of code that look alike: for it, and
-    after all else was asked, one of each look stays. What does not ask for colours is not asked
-    again in the dark.
+    Contrast takes nearly all its time, on thousands of words of code and labels of figures that
+    look alike: for it, and after all else was asked, one of each look stays (in each figure anew).
+    What does not ask for colours is not asked again in the dark.
     """
     from axe_playwright_python.sync_playwright import Axe
 
@@ -388,25 +388,27 @@ def test_nothing_serious_for_axe(visit):
     others = {"rules": {"color-contrast": {"enabled": False}}}
     if visit.view == "dark":
         others = {"runOnly": ["link-in-text-block"]}
-    violations = Axe().run(page, options=others).response["violations"]
+    only = {"resultTypes": ["violations"]}  # all that is in order takes long to tell
+    violations = Axe().run(page, options=only | others).response["violations"]
     page.evaluate(
         """() => {
-            const seen = new Set(), again = [];
-            for (const word of document.querySelectorAll(".highlight pre span")) {
-                const grounds = [];
-                for (let e = word; !e.matches(".highlight"); e = e.parentElement)
+            const seen = new Set(), again = [], figures = [...document.querySelectorAll("svg")];
+            for (const word of document.querySelectorAll(".highlight pre span, svg text")) {
+                const grounds = [figures.indexOf(word.closest("svg"))];  // in each figure anew
+                for (let e = word; !e.matches(".highlight, svg"); e = e.parentElement)
                     grounds.push(getComputedStyle(e).backgroundColor);
                 const style = getComputedStyle(word);
-                const look = [style.color, style.fontSize, style.fontWeight, style.opacity,
-                              getComputedStyle(word.closest(".highlight")).backgroundColor,
-                              ...grounds].join();
+                const ground = getComputedStyle(word.closest(".highlight, svg"));
+                const look = [style.color, style.fill, style.fontSize, style.fontWeight,
+                              style.opacity, ground.backgroundColor, ...grounds].join();
                 if (seen.has(look)) again.push(word);
                 seen.add(look);
             }
             again.forEach(word => word.remove());
         }"""
     )
-    violations += Axe().run(page, options={"runOnly": ["color-contrast"]}).response["violations"]
+    contrast = Axe().run(page, options=only | {"runOnly": ["color-contrast"]})
+    violations += contrast.response["violations"]
     serious = [
         f"{found['impact']} {found['id']}: {node['html'][:140]} ({node['failureSummary'][:160]})"
         for found in violations
